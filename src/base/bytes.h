@@ -1,0 +1,41 @@
+/*
+ * Little-endian integers in byte buffers of any alignment: guest structures,
+ * file headers, snapshot records.
+ */
+#ifndef ARC_BASE_BYTES_H
+#define ARC_BASE_BYTES_H
+
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BYTES_ACCESSORS(bits)                                      \
+	static inline uint##bits##_t get_le##bits(const void *p)   \
+	{                                                          \
+		uint##bits##_t v;                                  \
+		memcpy(&v, p, sizeof(v));                          \
+		return le##bits##toh(v);                           \
+	}                                                          \
+	static inline void put_le##bits(void *p, uint##bits##_t v) \
+	{                                                          \
+		v = htole##bits(v);                                \
+		memcpy(p, &v, sizeof(v));                          \
+	}                                                          \
+	static inline uint##bits##_t get_be##bits(const void *p)   \
+	{                                                          \
+		uint##bits##_t v;                                  \
+		memcpy(&v, p, sizeof(v));                          \
+		return be##bits##toh(v);                           \
+	}                                                          \
+	static inline void put_be##bits(void *p, uint##bits##_t v) \
+	{                                                          \
+		v = htobe##bits(v);                                \
+		memcpy(p, &v, sizeof(v));                          \
+	}
+
+BYTES_ACCESSORS(16)
+BYTES_ACCESSORS(32)
+BYTES_ACCESSORS(64)
+#undef BYTES_ACCESSORS
+
+#endif
