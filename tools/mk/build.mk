@@ -2,7 +2,7 @@
 
 .PHONY: lib cli guest install
 lib:   $(B)/libarcvmm.a $(B)/libarcvmm.so
-cli:   $(B)/arcvmm
+cli:   $(if $(cli_src),$(B)/arcvmm)
 guest: $(B)/guest/arcvmm-guest
 
 $(B)/%.o: %.c
