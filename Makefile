@@ -37,7 +37,7 @@ endif
 # The third-party libraries of the library; tests add cmocka.
 pkgs := liburing libseccomp libzstd liblz4 zlib liblzma jansson
 CPPFLAGS += $(shell pkg-config --cflags $(pkgs) 2>/dev/null)
-LIBS     := $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lbz2 -llzo2
+LIBS     := $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lbz2 -llzo2 -lm
 
 find = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c $(d)/*/*.c $(d)/*/*/*.c $(d)/*/*/*/*.c)))
 lib_src   := $(call find,src)

@@ -19,17 +19,16 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 
 int err_prefix(struct err *e, int code, const char *fmt, ...)
 {
-	char old[sizeof(e->text)];
+	char head[sizeof(e->text)], old[sizeof(e->text)];
 	va_list ap;
-	int n;
 
 	if (!e)
 		return code;
 	memcpy(old, e->text, sizeof(old));
 	va_start(ap, fmt);
-	n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	vsnprintf(head, sizeof(head), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(e->text))
-		snprintf(e->text + n, sizeof(e->text) - n, ": %s", old);
+	/* Both halves survive when the sum is too long. */
+	snprintf(e->text, sizeof(e->text), "%.200s: %.270s", head, old);
 	return e->code;
 }

@@ -1,0 +1,239 @@
+/*
+ * Theory of operation: a sorted array of regions, searched linearly with the
+ * last hit first (a VM has two to a handful). The RAM memfd is created with the
+ * first RAM region and grows with each; pages are allocated by the host on
+ * first touch, so an idle guest costs what it uses.
+ */
+#include "mem/gmem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bug.h"
+#include "base/err.h"
+#include "base/util.h"
+
+struct gmem {
+	struct gmem_region regions[GMEM_MAX_REGIONS];
+	bool owned[GMEM_MAX_REGIONS]; /* RAM we mapped and will unmap */
+	unsigned count;
+	int ram_fd;
+	uint64_t ram_size;
+};
+
+int gmem_create(struct gmem **out)
+{
+	struct gmem *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	m->ram_fd = -1;
+	*out = m;
+	return 0;
+}
+
+void gmem_destroy(struct gmem *m)
+{
+	if (!m)
+		return;
+	for (unsigned i = 0; i < m->count; i++)
+		if (m->owned[i])
+			munmap(m->regions[i].host, m->regions[i].size);
+	if (m->ram_fd >= 0)
+		close(m->ram_fd);
+	free(m);
+}
+
+/* Where @r belongs in the sorted table, or -errno when it cannot be added. */
+static int region_slot(const struct gmem *m, const struct gmem_region *r,
+		       struct err *e)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	unsigned at;
+
+	if (!r->size || r->size % page || r->base.v % page)
+		return err_set(e, -EINVAL,
+			       "memory region %#llx+%#llx is not a whole "
+			       "number of %llu-byte pages",
+			       (unsigned long long)r->base.v,
+			       (unsigned long long)r->size,
+			       (unsigned long long)page);
+	if (r->base.v + r->size < r->base.v)
+		return err_set(e, -EINVAL,
+			       "memory region %#llx+%#llx wraps around",
+			       (unsigned long long)r->base.v,
+			       (unsigned long long)r->size);
+	if (m->count == GMEM_MAX_REGIONS)
+		return err_set(e, -ENOSPC, "more than %d memory regions",
+			       GMEM_MAX_REGIONS);
+	for (at = 0; at < m->count; at++)
+		if (m->regions[at].base.v > r->base.v)
+			break;
+	if ((at > 0 &&
+	     m->regions[at - 1].base.v + m->regions[at - 1].size > r->base.v) ||
+	    (at < m->count && r->base.v + r->size > m->regions[at].base.v))
+		return err_set(e, -EEXIST,
+			       "memory region %#llx+%#llx overlaps another",
+			       (unsigned long long)r->base.v,
+			       (unsigned long long)r->size);
+	return (int)at;
+}
+
+static void region_insert(struct gmem *m, unsigned at,
+			  const struct gmem_region *r, bool owned)
+{
+	memmove(&m->regions[at + 1], &m->regions[at],
+		(m->count - at) * sizeof(*r));
+	memmove(&m->owned[at + 1], &m->owned[at], m->count - at);
+	m->regions[at] = *r;
+	m->owned[at] = owned;
+	m->count++;
+}
+
+int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e)
+{
+	struct gmem_region r = {
+		.base = base,
+		.size = size,
+		.fd_offset = m->ram_size,
+	};
+	int at = region_slot(m, &r, e);
+
+	if (at < 0)
+		return at;
+	if (m->ram_fd < 0)
+		m->ram_fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	if (m->ram_fd < 0)
+		return err_set(e, -errno, "memfd for guest memory: %s",
+			       strerror(errno));
+	if (ftruncate(m->ram_fd, (off_t)(m->ram_size + size)) < 0)
+		return err_set(e, -errno, "guest memory of %llu bytes: %s",
+			       (unsigned long long)size, strerror(errno));
+	r.host =
+		mmap(NULL, size, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_NORESERVE, m->ram_fd, (off_t)m->ram_size);
+	if (r.host == MAP_FAILED)
+		return err_set(e, -errno, "mapping %llu bytes of memory: %s",
+			       (unsigned long long)size, strerror(errno));
+	/* Guest pages in a core dump would leak secrets and fill disks. */
+	madvise(r.host, size, MADV_DONTDUMP);
+	r.fd = m->ram_fd;
+	m->ram_size += size;
+	region_insert(m, (unsigned)at, &r, true);
+	return 0;
+}
+
+int gmem_add_mapping(struct gmem *m, const struct gmem_region *r, struct err *e)
+{
+	int at = region_slot(m, r, e);
+
+	if (at < 0)
+		return at;
+	region_insert(m, (unsigned)at, r, false);
+	return 0;
+}
+
+const struct gmem_region *gmem_region(const struct gmem *m, unsigned i)
+{
+	return i < m->count ? &m->regions[i] : NULL;
+}
+
+uint64_t gmem_ram_size(const struct gmem *m)
+{
+	return m->ram_size;
+}
+
+/* The region that holds @at, or NULL; *left is the bytes from @at to its end. */
+static const struct gmem_region *region_at(const struct gmem *m, gpa_t at,
+					   uint64_t *left)
+{
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct gmem_region *r = &m->regions[i];
+
+		if (at.v - r->base.v < r->size) {
+			*left = r->size - (at.v - r->base.v);
+			return r;
+		}
+	}
+	return NULL;
+}
+
+int gmem_iov(const struct gmem *m, gpa_t at, size_t len, bool writable,
+	     struct iovec *iov, int max)
+{
+	int n = 0;
+
+	while (len) {
+		uint64_t left;
+		const struct gmem_region *r = region_at(m, at, &left);
+		size_t step;
+
+		if (!r || (writable && (r->flags & GMEM_READONLY)))
+			return -EFAULT;
+		if (n == max)
+			return -E2BIG;
+		step = min_of(len, (size_t)left);
+		iov[n++] = (struct iovec){
+			.iov_base = (char *)r->host + (at.v - r->base.v),
+			.iov_len = step,
+		};
+		len -= step;
+		at.v += step;
+		if (len && !at.v) /* wrapped past 2^64 */
+			return -EFAULT;
+	}
+	return n;
+}
+
+void *gmem_ptr(const struct gmem *m, gpa_t at, size_t len, bool writable)
+{
+	struct iovec iov;
+
+	if (!len || gmem_iov(m, at, len, writable, &iov, 1) != 1)
+		return NULL;
+	return iov.iov_base;
+}
+
+int gmem_read(const struct gmem *m, gpa_t at, void *buf, size_t len)
+{
+	struct iovec iov[GMEM_MAX_REGIONS];
+	int n = gmem_iov(m, at, len, false, iov, GMEM_MAX_REGIONS);
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		memcpy(buf, iov[i].iov_base, iov[i].iov_len);
+		buf = (char *)buf + iov[i].iov_len;
+	}
+	return 0;
+}
+
+int gmem_write(const struct gmem *m, gpa_t at, const void *buf, size_t len)
+{
+	struct iovec iov[GMEM_MAX_REGIONS];
+	int n = gmem_iov(m, at, len, true, iov, GMEM_MAX_REGIONS);
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		memcpy(iov[i].iov_base, buf, iov[i].iov_len);
+		buf = (const char *)buf + iov[i].iov_len;
+	}
+	return 0;
+}
+
+int gmem_fill(const struct gmem *m, gpa_t at, int byte, size_t len)
+{
+	struct iovec iov[GMEM_MAX_REGIONS];
+	int n = gmem_iov(m, at, len, true, iov, GMEM_MAX_REGIONS);
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++)
+		memset(iov[i].iov_base, byte, iov[i].iov_len);
+	return 0;
+}
