@@ -2,11 +2,16 @@
 
 #: unit         the unit tests (cmocka), one program per file
 .PHONY: unit
-unit_bin := $(patsubst %.c,$(B)/%,$(filter tests/unit/%/test_%.c tests/unit/test_%.c,$(unit_src)))
-unit_lib := $(call obj,$(filter-out $(patsubst $(B)/%,%.c,$(unit_bin)),$(unit_src)))
+unit_test_src := $(foreach s,$(unit_src),$(if $(filter test_%,$(notdir $(s))),$(s)))
+unit_bin := $(patsubst %.c,$(B)/%,$(unit_test_src))
+# Files not named test_* are shared helpers: each test links what it uses.
+unit_lib := $(B)/tests/unit/libunit.a
+$(unit_lib): $(call obj,$(filter-out $(unit_test_src),$(unit_src)))
+	@mkdir -p $(@D)
+	$(call say,AR,$@) rm -f $@; ar rcs $@ $^
 $(unit_bin): %: %.o $(unit_lib) $(B)/libarcvmm.a
 	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $< $(unit_lib) \
-		$(B)/libarcvmm.a $(LIBS) -lcmocka
+		$(B)/libarcvmm.a $(LIBS) -lcmocka $(unit_libs)
 $(call obj,$(unit_src)): CPPFLAGS += -Itests/unit
 .SECONDARY: $(call obj,$(unit_src))
 unit: $(unit_bin)
