@@ -102,8 +102,14 @@ int board_add_slot(struct board *b, struct board_slot *out, struct err *e);
 /* The VM whose interrupt lines the chips drive; NULL detaches. */
 void board_attach(struct board *b, struct hv_vm *vm);
 
-/* A piece of the initrd: bytes, or when @data is NULL, a range of a file. */
+/*
+ * A piece of the initrd: @len bytes that @fill writes to @dst, guest memory
+ * (initramfs_load() fits); or, when @fill is NULL, bytes at @data; or, when
+ * that is NULL too, a range of a file.
+ */
 struct board_part {
+	int (*fill)(const void *ctx, void *dst, struct err *e);
+	const void *ctx;
 	const void *data;
 	int fd;
 	uint64_t offset;
