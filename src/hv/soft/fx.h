@@ -81,4 +81,20 @@ static inline void fx_set_top(struct fx_image *fx, unsigned top)
 	fx->fsw = (uint16_t)((fx->fsw & ~(7u << 11)) | top << 11);
 }
 
+/*
+ * Make an image that came from outside one that this CPU could have saved:
+ * reserved bits as hardware keeps them. MXCSR must be valid already or is cut.
+ */
+static inline void fx_sanitize(struct fx_image *fx)
+{
+	fx->fcw = (uint16_t)((fx->fcw & 0x1f3f) | 0x40);
+	fx->fop &= 0x7ff;
+	fx->reserved = 0;
+	fx->mxcsr &= MXCSR_VALID;
+	fx->mxcsr_mask = MXCSR_VALID;
+	for (unsigned i = 0; i < 8; i++)
+		memset(fx->st[i] + 10, 0, 6);
+	fx_fix_es(fx);
+}
+
 #endif
