@@ -103,14 +103,14 @@ int board_add_slot(struct board *b, struct board_slot *out, struct err *e);
 void board_attach(struct board *b, struct hv_vm *vm);
 
 /*
- * A piece of the initrd: @len bytes that @fill writes to @dst, guest memory
- * (initramfs_load() fits); or, when @fill is NULL, bytes at @data; or, when
- * that is NULL too, a range of a file.
+ * A piece of the initrd: bytes, or when @data is NULL, a range of a file, or
+ * when @fill is set, what @fill writes (all @len bytes, or -errno with a
+ * sentence; initramfs_load() is one).
  */
 struct board_part {
+	const void *data;
 	int (*fill)(const void *ctx, void *dst, struct err *e);
 	const void *ctx;
-	const void *data;
 	int fd;
 	uint64_t offset;
 	uint64_t len;

@@ -78,8 +78,15 @@ struct initramfs_config {
 
 	/* The kernel, for its modules. */
 	const char *kernel; /* path of the kernel image */
-	const char *release; /* "6.1.0-56-cloud-amd64"; NULL: read from it */
-	const char *modules; /* --modules; NULL: search beside the kernel */
+	const char *release; /* kernel_release(): "6.1.0-56-cloud-amd64" */
+	/*
+	 * --modules: the directory of that release or a parent of it; NULL:
+	 * search beside the kernel, then /lib/modules; "none": the kernel
+	 * needs no modules.
+	 */
+	const char *modules;
+	/* Where a composed module archive is kept; NULL or "": nowhere. */
+	const char *cache_dir;
 	unsigned want; /* INITRAMFS_WANT_* */
 	const char *const *extra_modules; /* names, NULL-terminated; or NULL */
 
@@ -95,6 +102,8 @@ struct initramfs_config {
 	 */
 	const char *root_disk;
 	const char *root_fstype; /* NULL: detected, by the superblock */
+	/* The file behind that disk, to tell its filesystem now; or NULL. */
+	const char *root_image;
 	const char *root_flags; /* mount options; NULL: none */
 	bool root_readonly;
 	bool root_overlay; /* read-only below, a tmpfs above */
@@ -115,6 +124,7 @@ struct initramfs_config {
 	 * four words escaped with initramfs_escape() where they need it.
 	 */
 	const char *const *mounts; /* NULL-terminated; or NULL */
+	uint64_t max_size; /* of the whole, unpacked; 0: 4 GiB */
 	/* Wait for orders by vsock (the agent) instead of running anything. */
 	bool serve;
 	unsigned agent_port; /* vsock port of the agent, 0: no agent */
@@ -138,12 +148,12 @@ void initramfs_destroy(struct initramfs *in); /* NULL-safe */
 uint64_t initramfs_size(const struct initramfs *in);
 /*
  * Write the whole to @dst, which has room for initramfs_size() bytes. A file
- * that changed its size or vanished since the build is an error.
+ * that changed its size or vanished since the build is an error. @in is a
+ * struct initramfs; it is void so that this fits struct board_part.fill.
  */
-int initramfs_load(const struct initramfs *in, void *dst, struct err *e);
+int initramfs_load(const void *in, void *dst, struct err *e);
 
-/* The kernel's release as read or given, and how many modules are in. */
-const char *initramfs_release(const struct initramfs *in);
+/* How many modules are in. */
 unsigned initramfs_modules(const struct initramfs *in);
 
 /*

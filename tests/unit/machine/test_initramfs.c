@@ -1,0 +1,510 @@
+/*
+ * The composed initramfs, judged by cpio(1), with real directories, archives
+ * and the modules of stock kernels where those are at hand.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "machine/initramfs.h"
+
+static char dir[64]; /* of this test */
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/arcvmm-initramfs.XXXXXX");
+	return mkdtemp(dir) && !chdir(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	char cmd[128];
+
+	(void)state;
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	return chdir("/") || system(cmd);
+}
+
+static void sh(const char *cmd)
+{
+	if (system(cmd))
+		fail_msg("failed: %s", cmd);
+}
+
+/* The output of @cmd, at most @size - 1 bytes. */
+static void sh_out(const char *cmd, char *out, size_t size)
+{
+	FILE *f = popen(cmd, "r");
+	size_t n;
+
+	assert_non_null(f);
+	n = fread(out, 1, size - 1, f);
+	out[n] = 0;
+	pclose(f);
+}
+
+static bool have(const char *cmd)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "command -v %s >/dev/null", cmd);
+	return !system(line);
+}
+
+/* Build with @cfg and write the result to "out.cpio". */
+static struct initramfs *build(const struct initramfs_config *cfg)
+{
+	struct err e = { 0 };
+	struct initramfs *in;
+	void *buf;
+	FILE *f;
+
+	if (initramfs_build(cfg, &in, &e))
+		fail_msg("%s", e.text);
+	buf = malloc(initramfs_size(in));
+	assert_non_null(buf);
+	assert_int_equal(initramfs_size(in) % 4, 0);
+	if (initramfs_load(in, buf, &e))
+		fail_msg("%s", e.text);
+	f = fopen("out.cpio", "w");
+	assert_int_equal(fwrite(buf, initramfs_size(in), 1, f), 1);
+	assert_int_equal(fclose(f), 0);
+	free(buf);
+	return in;
+}
+
+static void expect_error(const struct initramfs_config *cfg, int code,
+			 const char *part)
+{
+	struct err e = { 0 };
+	struct initramfs *in;
+
+	assert_int_equal(initramfs_build(cfg, &in, &e), code);
+	if (!strstr(e.text, part))
+		fail_msg("\"%s\" does not mention \"%s\"", e.text, part);
+}
+
+static void make_root(void)
+{
+	sh("mkdir -p r/bin r/etc/deep/er r/dev && echo hello >r/etc/motd && "
+	   "ln -s motd r/etc/link && ln r/etc/motd r/etc/hard && "
+	   "head -c 300000 /dev/urandom >r/bin/big && chmod 4755 r/bin/big && "
+	   "touch -d @1000000000 r/bin/big && mkfifo r/etc/fifo && "
+	   "printf x >'r/etc/a b' && : >r/etc/empty && chmod 1777 r/etc/deep");
+	if (!geteuid())
+		sh("mknod r/dev/null c 1 3 && chown 7:8 r/etc/empty");
+}
+
+/* Our archive is a second one: skip the first, or none. */
+static void unpack_all(void)
+{
+	sh("mkdir -p x && cd x && "
+	   "cpio -idm --quiet <../out.cpio 2>../cpio.err; "
+	   "test ! -s ../cpio.err || { cat ../cpio.err >&2; false; }");
+}
+
+static void same_trees(void)
+{
+	static const char list[] =
+		"cd %s && find . -path ./.arcvmm -prune -o ! -name . "
+		"-printf '%%P %%y %%m %%l %%s %%U:%%G %%T@ %%n\\n' | "
+		"sed 's/\\.[0-9]* / /; /^[^ ]* d /s/ [0-9]* \\([0-9]*:.*\\)$"
+		"/ - \\1/; s/^\\([^ ]* d .*\\) [0-9]*$/\\1/' | sort";
+	char a[8192], b[8192], cmd[512];
+
+	snprintf(cmd, sizeof(cmd), list, "r");
+	sh_out(cmd, a, sizeof(a));
+	snprintf(cmd, sizeof(cmd), list, "x");
+	sh_out(cmd, b, sizeof(b));
+	assert_string_equal(a, b);
+	sh("cmp r/bin/big x/bin/big && cmp r/etc/motd x/etc/motd && "
+	   "cmp r/etc/motd x/etc/hard");
+}
+
+static void test_dir(void **state)
+{
+	struct initramfs_config cfg = { .root = "r", .modules = "none" };
+
+	(void)state;
+	make_root();
+	initramfs_destroy(build(&cfg));
+	unpack_all();
+	same_trees();
+}
+
+static void tar_round(const char *make)
+{
+	struct initramfs_config cfg = { .root = "r.tar", .modules = "none" };
+
+	sh("rm -rf x r.tar");
+	sh(make);
+	initramfs_destroy(build(&cfg));
+	unpack_all();
+	same_trees();
+}
+
+static void test_tar(void **state)
+{
+	(void)state;
+	if (!have("tar")) {
+		print_message("SKIP: test_tar: no tar\n");
+		skip();
+	}
+	make_root();
+	tar_round("tar -C r -cf r.tar .");
+	tar_round("tar -C r --format=ustar -cf r.tar .");
+	tar_round("tar -C r --format=pax -cf r.tar .");
+	tar_round("tar -C r --format=gnu -cf r.tar .");
+	tar_round("tar -C r -c . | gzip >r.tar");
+	tar_round("tar -C r -c . | xz -1 >r.tar");
+	if (have("zstd"))
+		tar_round("tar -C r -c . | zstd -q >r.tar");
+	if (have("bzip2"))
+		tar_round("tar -C r -c . | bzip2 >r.tar");
+	/* Two gzip members, then zeros. */
+	tar_round("tar -C r -cf t . && { head -c 5000 t | gzip; "
+		  "tail -c +5001 t | gzip; head -c 999 /dev/zero; } >r.tar");
+}
+
+static void test_tar_names(void **state)
+{
+	struct initramfs_config cfg = { .root = "n.tar", .modules = "none" };
+	static const char *const formats[] = { "gnu", "pax" };
+	char cmd[512];
+
+	(void)state;
+	sh("d=n/$(printf '%0120d' 1)/$(printf '%0130d' 2); mkdir -p $d && "
+	   "echo deep >$d/$(printf '%0200d' 3) && "
+	   "ln -s $(printf '%0180d' 4) $d/link");
+	for (int i = 0; i < 2; i++) {
+		snprintf(cmd, sizeof(cmd),
+			 "rm -rf x; tar -C n --format=%s -cf n.tar .",
+			 formats[i]);
+		sh(cmd);
+		initramfs_destroy(build(&cfg));
+		unpack_all();
+		sh("rm -rf x/.arcvmm; diff -r --no-dereference n x");
+	}
+	/* Parents nobody packed; absolute names. */
+	sh("rm -rf x; cd n && tar -P -cf ../n.tar --no-recursion "
+	   "--transform='s,^,/top/,' $(find . -type f)");
+	initramfs_destroy(build(&cfg));
+	unpack_all();
+	sh("test \"$(find x/top -type f | xargs cat)\" = deep");
+}
+
+static void test_tar_bad(void **state)
+{
+	struct initramfs_config cfg = { .root = "b.tar", .modules = "none" };
+
+	(void)state;
+	sh("mkdir b && echo x >b/f && tar -cf g.tar b");
+	sh("tar -P --transform='s,^,../,' -cf b.tar b");
+	expect_error(&cfg, -EINVAL, "leaves the archive");
+	sh("head -c 1025 g.tar >b.tar");
+	expect_error(&cfg, -EBADMSG, "cut short");
+	sh("{ head -c 1024 g.tar; head -c 1024 /dev/urandom; } >b.tar");
+	expect_error(&cfg, -EBADMSG, "b.tar");
+	sh("gzip <g.tar | head -c 100 >b.tar");
+	expect_error(&cfg, -EINVAL, "neither");
+	sh("head -c 100000 /dev/urandom >b/r; tar -c b | gzip | "
+	   "head -c 50000 >b.tar");
+	expect_error(&cfg, -EBADMSG, "damaged or cut short");
+	sh("truncate -s 1M b/s; tar -S -cf b.tar b");
+	expect_error(&cfg, -EOPNOTSUPP, "sparse");
+	cfg.max_size = 1 << 20;
+	sh("rm b/s; head -c 3000000 /dev/zero >b/z; tar -c b | gzip >b.tar");
+	expect_error(&cfg, -EFBIG, "more than 1 MiB");
+	sh("tar -cf b.tar b");
+	expect_error(&cfg, -EFBIG, "more memory");
+}
+
+static void test_root_kind(void **state)
+{
+	enum initramfs_root kind;
+	struct err e = { 0 };
+
+	(void)state;
+	sh("mkdir d; echo x >d/x; tar -cf t d; gzip <t >t.gz; "
+	   "head -c 8192 /dev/urandom >img; gzip <img >img.gz; : >empty");
+	assert_int_equal(initramfs_root_kind("d", &kind, &e), 0);
+	assert_int_equal(kind, INITRAMFS_ROOT_DIR);
+	assert_int_equal(initramfs_root_kind("t", &kind, &e), 0);
+	assert_int_equal(kind, INITRAMFS_ROOT_TAR);
+	assert_int_equal(initramfs_root_kind("t.gz", &kind, &e), 0);
+	assert_int_equal(kind, INITRAMFS_ROOT_TAR);
+	assert_int_equal(initramfs_root_kind("img", &kind, &e), 0);
+	assert_int_equal(kind, INITRAMFS_ROOT_IMAGE);
+	assert_int_equal(initramfs_root_kind("img.gz", &kind, &e), 0);
+	assert_int_equal(kind, INITRAMFS_ROOT_IMAGE);
+	assert_int_equal(initramfs_root_kind("none", &kind, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "none"));
+	assert_int_equal(initramfs_root_kind("empty", &kind, &e), -EINVAL);
+	assert_int_equal(initramfs_root_kind("/dev/null", &kind, &e), -EINVAL);
+}
+
+static void test_files_that_change(void **state)
+{
+	struct initramfs_config cfg = { .root = "r", .modules = "none" };
+	struct initramfs *in;
+	struct err e = { 0 };
+	void *buf;
+
+	(void)state;
+	make_root();
+	assert_int_equal(initramfs_build(&cfg, &in, &e), 0);
+	buf = malloc(initramfs_size(in));
+	sh("echo more >>r/etc/motd");
+	assert_int_equal(initramfs_load(in, buf, &e), -ESTALE);
+	assert_non_null(strstr(e.text, "etc/"));
+	free(buf);
+	initramfs_destroy(in);
+}
+
+static void test_config(void **state)
+{
+	static const char *const argv[] = { "/bin/echo", "a b\n\377%", "",
+					    NULL };
+	static const char *const env[] = { "A=b c", "X=", NULL };
+	static const char *const initrds[] = { "i1", "i2", NULL };
+	struct initramfs_config cfg = { .modules = "none",
+					.argv = argv,
+					.env = env,
+					.initrds = initrds,
+					.cwd = "/tmp",
+					.user = "nobody",
+					.hostname = "h",
+					.console = "hvc0",
+					.root_disk = "label=x y",
+					.root_overlay = true,
+					.agent_port = 1024 };
+	char text[1024];
+
+	(void)state;
+	sh("mkdir a && echo 1 >a/one && (cd a && echo one | "
+	   "cpio -o -H newc --quiet | gzip >../i1) && "
+	   "printf 'xyz' >i2"); /* odd length: what follows is aligned */
+	initramfs_destroy(build(&cfg));
+	sh("head -c $(stat -c %s i1) out.cpio | cmp - i1");
+	/* Ours follows at a multiple of 4. */
+	sh("s=$(grep -abo '07070100' out.cpio | head -1 | cut -d: -f1); "
+	   "test $((s % 4)) = 0 && mkdir x && cd x && "
+	   "tail -c +$((s + 1)) ../out.cpio | cpio -id --quiet");
+	sh("cmp x/.arcvmm/init /dev/null >/dev/null 2>&1; "
+	   "test -x x/.arcvmm/init -a -d x/.arcvmm/modules");
+	sh_out("cat x/.arcvmm/config", text, sizeof(text));
+	assert_string_equal(text, "arcvmm 1\n"
+				  "console hvc0\n"
+				  "hostname h\n"
+				  "root label=x%20y\n"
+				  "root-overlay\n"
+				  "env A=b%20c\n"
+				  "env X=\n"
+				  "cwd /tmp\n"
+				  "user nobody\n"
+				  "arg /bin/echo\n"
+				  "arg a%20b%0A%FF%25\n"
+				  "arg \n"
+				  "agent 1024\n");
+}
+
+static void test_bad_input(void **state)
+{
+	static const char *const empty[] = { "empty", NULL };
+	static const char *const missing[] = { "nope", NULL };
+	static const char *const isdir[] = { "/tmp", NULL };
+	struct initramfs_config cfg = { .modules = "none", .root = "nope" };
+
+	(void)state;
+	sh(": >empty; echo text >text; mkdir -p m/9.9.9 e; "
+	   ": >m/9.9.9/modules.order; mkdir k; echo >k/vmlinuz");
+	expect_error(&cfg, -ENOENT, "root nope");
+	cfg.root = "empty";
+	expect_error(&cfg, -EINVAL, "empty");
+	cfg.root = "text";
+	expect_error(&cfg, -EINVAL, "neither");
+	cfg.root = NULL;
+	cfg.initrds = empty;
+	expect_error(&cfg, -EINVAL, "empty");
+	cfg.initrds = missing;
+	expect_error(&cfg, -ENOENT, "nope");
+	cfg.initrds = isdir;
+	expect_error(&cfg, -EINVAL, "not a file");
+	cfg.initrds = NULL;
+
+	cfg.modules = NULL;
+	cfg.kernel = "k/vmlinuz";
+	expect_error(&cfg, -ENOEXEC, "--modules none");
+	cfg.release = "1.2.3-test";
+	expect_error(&cfg, -ENOENT, "--modules");
+	cfg.modules = "m";
+	expect_error(&cfg, -ENOENT, "9.9.9");
+	cfg.modules = "e";
+	expect_error(&cfg, -ENOENT, "holds no kernel modules");
+	cfg.modules = "text";
+	expect_error(&cfg, -ENOTDIR, "not a directory");
+	cfg.modules = "nope";
+	expect_error(&cfg, -ENOENT, "nope");
+	cfg.modules = "m/9.9.9"; /* no virtio_mmio in it */
+	expect_error(&cfg, -ENOENT, "virtio_mmio");
+}
+
+/* A kernel that has all built in needs no directory. */
+static void test_builtin(void **state)
+{
+	struct initramfs_config cfg = { .kernel = "k/vmlinuz",
+					.release = "1.2.3-test",
+					.want = INITRAMFS_WANT_BLK };
+	struct initramfs *in;
+
+	(void)state;
+	sh("mkdir k && printf 'CONFIG_VIRTIO_MMIO=y\\nCONFIG_VIRTIO_BLK=y\\n"
+	   "CONFIG_VIRTIO_CONSOLE=y\\n' >k/config-1.2.3-test");
+	initramfs_destroy(build(&cfg));
+	sh("d=k/modules/1.2.3-test; mkdir -p $d && : >$d/modules.order && "
+	   "printf 'kernel/drivers/virtio/virtio_mmio.ko\\n"
+	   "kernel/drivers/block/virtio_blk.ko\\n' >$d/modules.builtin");
+	in = build(&cfg);
+	assert_int_equal(initramfs_modules(in), 0);
+	initramfs_destroy(in);
+}
+
+/* ---- stock kernels ---- */
+
+static const char *const kernels[] = { "/tmp/kernels/6.1",
+				       "/tmp/kernels/6.12" };
+
+/* Path and release of an unpacked kernel package, or false. */
+static bool stock(const char *top, char path[256], const char **release)
+{
+	char pattern[128];
+	glob_t g;
+
+	snprintf(pattern, sizeof(pattern), "%s/boot/vmlinuz-*", top);
+	if (glob(pattern, 0, NULL, &g))
+		return false;
+	snprintf(path, 256, "%s", g.gl_pathv[0]);
+	globfree(&g);
+	*release = strstr(path, "vmlinuz-") + 8;
+	return true;
+}
+
+static void test_stock_modules(void **state)
+{
+	struct initramfs_config cfg = {
+		.want = INITRAMFS_WANT_BLK | INITRAMFS_WANT_CONSOLE |
+			INITRAMFS_WANT_RNG | INITRAMFS_WANT_VSOCK |
+			INITRAMFS_WANT_NET | INITRAMFS_WANT_PVPANIC,
+		.root_disk = "label=root",
+		.root_overlay = true,
+		.cache_dir = "cache",
+	};
+	bool any = false;
+
+	(void)state;
+	sh("mkdir cache");
+	for (size_t i = 0; i < 2; i++) {
+		char path[256], text[4096];
+		struct initramfs *in;
+
+		if (!stock(kernels[i], path, &cfg.release))
+			continue;
+		any = true;
+		cfg.kernel = path;
+		in = build(&cfg);
+		assert_true(initramfs_modules(in) >= 10);
+		initramfs_destroy(in);
+		sh("cp out.cpio first.cpio");
+		/* Out of the cache it is the same. */
+		initramfs_destroy(build(&cfg));
+		sh("cmp out.cpio first.cpio");
+		sh("rm -rf x");
+		unpack_all();
+		sh_out("cat x/.arcvmm/config", text, sizeof(text));
+		assert_non_null(strstr(text, "module virtio_mmio"));
+		assert_non_null(strstr(text, "load virtio_mmio\n"));
+		assert_non_null(strstr(text, "load vmw_vsock_virtio_transport"
+					     "\n"));
+		assert_non_null(strstr(text, "module net_failover failover\n"));
+		assert_non_null(strstr(text, "module btrfs "));
+		assert_null(strstr(text, "load btrfs"));
+		assert_null(strstr(text, "module ext4"));
+		/* Each has what it needs before it, and is a module. */
+		sh("awk '/^module/ { for (i = 3; i <= NF; i++) if (!seen[$i]) "
+		   "exit 1; seen[$2] = 1; "
+		   "if (system(\"head -c4 x/.arcvmm/modules/\" $2 \".ko | "
+		   "grep -q ELF\")) exit 1 }' x/.arcvmm/config");
+		if (have("modinfo"))
+			sh("for m in x/.arcvmm/modules/*; do "
+			   "modinfo -F vermagic $m >/dev/null || exit 1; done");
+	}
+	if (!any) {
+		print_message("SKIP: test_stock_modules: no kernels in "
+			      "/tmp/kernels\n");
+		skip();
+	}
+}
+
+static void test_stock_dep(void **state)
+{
+	struct initramfs_config cfg = { .want = INITRAMFS_WANT_BLK,
+					.modules = "m" };
+	char path[256], cmd[640], with[4096], without[4096];
+	const char *release;
+
+	(void)state;
+	if (!stock(kernels[0], path, &release) || !have("depmod")) {
+		print_message("SKIP: test_stock_dep: no kernel or depmod\n");
+		skip();
+	}
+	cfg.release = release;
+	cfg.kernel = path;
+	snprintf(cmd, sizeof(cmd),
+		 "mkdir -p m && cp -r --reflink=auto "
+		 "%s/lib/modules/%s m/ && depmod -b . -C /dev/null %s "
+		 "2>/dev/null; mkdir -p lib && mv m lib/modules && "
+		 "depmod -b . %s && mv lib/modules m",
+		 kernels[0], release, release, release);
+	sh(cmd);
+	initramfs_destroy(build(&cfg));
+	unpack_all();
+	sh_out("grep ^module x/.arcvmm/config", with, sizeof(with));
+	cfg.modules = NULL;
+	initramfs_destroy(build(&cfg));
+	sh("rm -rf x");
+	unpack_all();
+	sh_out("grep ^module x/.arcvmm/config", without, sizeof(without));
+	assert_non_null(strstr(with, "module virtio_blk"));
+	assert_int_equal(strlen(with) > 0, strlen(without) > 0);
+
+	/* The same directory under another kernel's name. */
+	cfg.release = "6.1.0-1-other";
+	cfg.modules = "m/6.1.0-1-other";
+	snprintf(cmd, sizeof(cmd), "mv m/%s m/6.1.0-1-other", release);
+	sh(cmd);
+	expect_error(&cfg, -EXDEV, "of another kernel");
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_dir),	   T(test_tar),
+		T(test_tar_names), T(test_tar_bad),
+		T(test_root_kind), T(test_files_that_change),
+		T(test_config),	   T(test_bad_input),
+		T(test_builtin),   T(test_stock_modules),
+		T(test_stock_dep),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
