@@ -57,7 +57,7 @@ struct hv_info {
 	unsigned caps; /* HV_CAP_* */
 	unsigned max_cpus;
 	unsigned phys_bits; /* guest physical address width */
-	uint64_t tsc_khz;
+	uint64_t tsc_khz; /* 0: only a VM knows, see hv_vm.tsc_khz */
 };
 
 enum hv_exit_reason {
@@ -87,6 +87,8 @@ struct hv_debug {
 	bool hardware; /* dr[] and dr7 are used instead of the guest's */
 	uint64_t dr[4], dr7;
 };
+
+#define HV_GSI_COUNT 24 /* IOAPIC pins */
 
 struct hv_vm; /* one per VM; engines embed these two structs first */
 struct hv_vcpu;
@@ -135,6 +137,9 @@ struct hv_vm {
 	const struct hv_ops *ops;
 	struct hv_config config;
 	unsigned caps;
+	/* Of the guest's TSC; set by hv_vm_create(), by KVM before 5.17 only by
+	 * hv_vcpu_create(). */
+	uint64_t tsc_khz;
 };
 
 struct hv_vcpu {

@@ -96,7 +96,12 @@ enum hv_x86_msr {
 	HV_MSR_MTRR_FIX4K_7 = HV_MSR_MTRR_FIX4K_0 + 7,
 	HV_MSR_MTRR_PHYSBASE_0, /* 200, 202, .. 20e */
 	HV_MSR_MTRR_PHYSMASK_0 = HV_MSR_MTRR_PHYSBASE_0 + 8, /* 201, .. 20f */
-	HV_MSR_COUNT = HV_MSR_MTRR_PHYSMASK_0 + 8,
+	HV_MSR_SPEC_CTRL = HV_MSR_MTRR_PHYSMASK_0 + 8, /* 48 */
+	HV_MSR_XSS, /* da0 */
+	HV_MSR_KVM_POLL_CONTROL, /* 4b564d05 */
+	HV_MSR_KVM_ASYNC_PF_INT, /* 4b564d06 */
+	HV_MSR_HWCR, /* c0010015 */
+	HV_MSR_COUNT,
 };
 /* The MSR number of @i. */
 uint32_t hv_x86_msr_number(enum hv_x86_msr i);

@@ -10,6 +10,9 @@
  * signals; the loop drains the eventfd *before* it takes the stack (I1), so a
  * push that comes after the take is announced by a signal that stays readable.
  *
+ * Deferred callbacks are a list run at the end of a turn. While it is not empty
+ * the wait does not block, so one that defers itself again yields to events.
+ *
  * Timers are a binary heap; its head is the timeout of epoll_pwait2.
  *
  * The loop lock is a recursive ticket lock held during dispatch: first come,
@@ -64,6 +67,7 @@ struct loop {
 	/* Below: only the holder touches them. */
 	unsigned depth;
 	bool dispatching; /* the holder is loop_turn() */
+	struct loop_defer *deferred, **deferred_tail;
 
 	/* The pool. */
 	pthread_mutex_t pool_lock;
@@ -94,6 +98,7 @@ int loop_create(struct loop **out, const struct log *log)
 	l->log = log;
 	l->free_slot = NO_SLOT;
 	l->pool_tail = &l->pool_head;
+	l->deferred_tail = &l->deferred;
 	l->evfd = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->turn, NULL);
@@ -429,6 +434,56 @@ static int run_posts(struct loop *l)
 	return n;
 }
 
+/* ---- deferred to the end of the turn ---- */
+
+void loop_defer(struct loop *l, struct loop_defer *d)
+{
+	if (d->loop)
+		return;
+	bug_on(!loop_owned(l));
+	d->loop = l;
+	d->next = NULL;
+	d->at = l->deferred_tail;
+	*l->deferred_tail = d;
+	l->deferred_tail = &d->next;
+	if (!l->dispatching)
+		loop_signal(l); /* it sleeps, or is about to */
+}
+
+void loop_defer_cancel(struct loop_defer *d)
+{
+	if (!d->loop)
+		return;
+	bug_on(!loop_owned(d->loop));
+	*d->at = d->next;
+	if (d->next)
+		d->next->at = d->at;
+	else
+		d->loop->deferred_tail = d->at;
+	d->loop = NULL;
+}
+
+/* Those there are now; what they defer waits for the next turn. */
+static int run_deferred(struct loop *l)
+{
+	struct loop_defer *d, mark = { .loop = l };
+	int n = 0;
+
+	if (!l->deferred)
+		return 0;
+	mark.at = l->deferred_tail;
+	*l->deferred_tail = &mark;
+	l->deferred_tail = &mark.next;
+	while ((d = l->deferred) != &mark) {
+		loop_defer_cancel(d);
+		d->fn(d);
+		n++;
+		dispatch_yield(l);
+	}
+	loop_defer_cancel(&mark);
+	return n;
+}
+
 /* ---- turning ---- */
 
 static int loop_wait(struct loop *l, struct epoll_event *ev, int timeout_ms)
@@ -448,6 +503,10 @@ static int loop_wait(struct loop *l, struct epoll_event *ev, int timeout_ms)
 
 		if (!bounded || left < ns)
 			ns = left;
+		bounded = true;
+	}
+	if (l->deferred) {
+		ns = 0;
 		bounded = true;
 	}
 	loop_unlock(l);
@@ -491,6 +550,7 @@ int loop_turn(struct loop *l, int timeout_ms)
 	}
 	ran += run_posts(l);
 	ran += run_timers(l);
+	ran += run_deferred(l);
 	dispatch_end(l);
 	return ran;
 }
@@ -611,7 +671,7 @@ void loop_destroy(struct loop *l)
 	while (run_posts(l))
 		;
 	dispatch_end(l);
-	bug_on(l->open_watches || l->ntimers);
+	bug_on(l->open_watches || l->ntimers || l->deferred);
 	close(l->evfd);
 	close(l->epfd);
 	pthread_mutex_destroy(&l->lock);

@@ -94,6 +94,21 @@ struct loop_post {
 void loop_post(struct loop *l, struct loop_post *p);
 
 /*
+ * Run @fn once at the end of this turn, after all its events: how a device does
+ * in one pass what several events of a turn asked for. On the loop, or under
+ * its lock. Deferred from within a deferred @fn, it runs at the end of the next
+ * turn, which looks for events but does not wait for any. Deferring what is
+ * deferred does nothing. A zeroed node is idle.
+ */
+struct loop_defer {
+	struct loop *loop; /* NULL when idle */
+	struct loop_defer *next, **at;
+	void (*fn)(struct loop_defer *d);
+};
+void loop_defer(struct loop *l, struct loop_defer *d);
+void loop_defer_cancel(struct loop_defer *d); /* harmless when idle */
+
+/*
  * Blocking work on the loop's pool (threads are started on demand, at most
  * LOOP_POOL_MAX, and end with the loop). @work runs on a pool thread, then
  * @done on the loop. The struct is the caller's until @done.

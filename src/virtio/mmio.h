@@ -33,8 +33,12 @@ struct virtio_mmio_host {
 	void *ctx;
 	/* Add or remove a doorbell; -errno. */
 	int (*ioeventfd)(void *ctx, const struct bus_ioeventfd *io, bool add);
-	/* Each signal of @fd is an edge on @gsi. */
+	/*
+	 * One of: each signal of @fd is an edge on @gsi; or, where that would
+	 * cost a detour, drive an edge on @gsi now. Any thread may call pulse.
+	 */
 	int (*irqfd)(void *ctx, unsigned gsi, int fd, bool add);
+	void (*pulse)(void *ctx, unsigned gsi);
 };
 
 /* @d becomes this transport's: its irq is ours now. 0, -errno. */
@@ -68,15 +72,17 @@ uint64_t virtio_mmio_read(struct virtio_mmio *t, uint64_t off, unsigned len);
 void virtio_mmio_write(struct virtio_mmio *t, uint64_t off, unsigned len,
 		       uint64_t val);
 
-/* Signalled for each interrupt: what attach gives to irqfd. */
+/* Signalled for each interrupt, unless pulse is used: what irqfd gets. */
 int virtio_mmio_irq_fd(struct virtio_mmio *t);
 
 /*
- * Selected registers and pending interrupts, beside virtio_dev_save(). After
- * the device is resumed, an interrupt still pending is signalled again.
+ * Selected registers and pending interrupts, beside virtio_dev_save(). When the
+ * device is resumed, virtio_mmio_resume() signals what is still pending.
  */
-int virtio_mmio_save(struct virtio_mmio *t, struct snap_writer *w);
-int virtio_mmio_restore(struct virtio_mmio *t, struct snap_reader *r,
-			struct err *e);
+void virtio_mmio_save(struct virtio_mmio *t, struct snap_writer *w,
+		      uint32_t instance);
+int virtio_mmio_restore(struct virtio_mmio *t, const struct snap_reader *r,
+			uint32_t instance, struct err *e);
+void virtio_mmio_resume(struct virtio_mmio *t);
 
 #endif

@@ -12,7 +12,7 @@
  *	quiesce -> virtio_quiet() -> reset | save | resume | destroy
  *
  * Every call of the table is made on the device's loop (or under its lock), and
- * never again after destroy. quiesce is the only asynchronous step: between
+ * never again after destroy; notify from the loop's own thread. quiesce is the only asynchronous step: between
  * virtio_quiet() and the next activate or resume no I/O is in flight, no chain
  * is held and notify is not called, so reset, save and destroy are plain
  * functions. A NULL op is a no-op of the core.
@@ -32,6 +32,7 @@
 struct err;
 struct snap_writer;
 struct snap_reader;
+struct snap_body;
 struct virtio_dev;
 
 /* Device status (2.1). */
@@ -110,14 +111,18 @@ struct virtio_dev_type {
 	 */
 	void (*config_write)(struct virtio_dev *d, unsigned off, unsigned len,
 			     const uint8_t *val);
-	/* QUIET: the device's own state; -errno from the record functions. */
-	int (*save)(struct virtio_dev *d, struct snap_writer *w);
 	/*
-	 * On a fresh device whose queues and features are restored already.
+	 * QUIET: the device's own state, as fields of the record that the core
+	 * has opened (of version @state_version).
+	 */
+	void (*save)(struct virtio_dev *d, struct snap_writer *w);
+	/*
+	 * On a fresh device whose features and queues are restored already.
 	 * What is read is checked like guest input. resume follows.
 	 */
-	int (*restore)(struct virtio_dev *d, struct snap_reader *r,
+	int (*restore)(struct virtio_dev *d, struct snap_body *b,
 		       struct err *e);
+	uint32_t state_version;
 	/* QUIET or never activated: free everything, the struct too. */
 	void (*destroy)(struct virtio_dev *d);
 };
@@ -141,7 +146,7 @@ struct virtio_queue {
 	int kick_fd;
 	uint16_t size_max; /* what the device offers; 0: not present */
 	bool resetting; /* the driver resets this queue */
-	bool was_reset; /* and may enable it again */
+	bool was_stopped; /* after DRIVER_OK: may be enabled again */
 	struct vq_config next; /* being written by the driver */
 };
 
@@ -164,12 +169,15 @@ struct virtio_dev {
 	uint32_t config_generation;
 	uint8_t status;
 	enum virtio_run run;
+	bool activated; /* activate succeeded, reset not called since */
 	bool reset_pending; /* the driver wrote 0, not quiet yet */
+	bool features_beyond; /* the driver set bits past 63 */
+	bool config_late; /* changed before DRIVER_OK: tell then */
 	struct virtio_irq *irq; /* the transport's; NULL before it attaches */
 	void (*quiet_fn)(void *ctx); /* virtio_dev_quiesce() */
 	void *quiet_ctx;
-	void (*reset_fn)(void *ctx); /* virtio_dev_on_reset() */
-	void *reset_ctx;
+	void (*settled_fn)(void *ctx); /* virtio_dev_on_settled() */
+	void *settled_ctx;
 	struct log_limit complaints;
 	uint64_t misbehaviours; /* virtio_fail() calls */
 	struct virtio_queue *queues;
@@ -232,10 +240,12 @@ int virtio_dev_create(const struct virtio_dev_type *type,
  */
 void virtio_dev_quiesce(struct virtio_dev *d, void (*fn)(void *ctx), void *ctx);
 void virtio_dev_resume(struct virtio_dev *d);
-int virtio_dev_save(struct virtio_dev *d, struct snap_writer *w);
-/* On a fresh device; virtio_dev_resume() starts it. */
-int virtio_dev_restore(struct virtio_dev *d, struct snap_reader *r,
-		       struct err *e);
+/* Two records, told apart from other devices' by @instance. */
+void virtio_dev_save(struct virtio_dev *d, struct snap_writer *w,
+		     uint32_t instance);
+/* On a fresh device, which is QUIET then: virtio_dev_resume() starts it. */
+int virtio_dev_restore(struct virtio_dev *d, const struct snap_reader *r,
+		       uint32_t instance, struct err *e);
 /* QUIET, or never activated. NULL-safe. */
 void virtio_dev_destroy(struct virtio_dev *d);
 
@@ -244,14 +254,16 @@ void virtio_dev_destroy(struct virtio_dev *d);
 uint32_t virtio_get_features(const struct virtio_dev *d, unsigned sel);
 void virtio_set_features(struct virtio_dev *d, unsigned sel, uint32_t val);
 uint8_t virtio_get_status(const struct virtio_dev *d);
-/*
- * Writing 0 starts a reset; get_status() reads 0 when it is complete, and
- * @reset_fn of virtio_dev_on_reset() is called then (perhaps before this
- * returns).
- */
+/* Writing 0 starts a reset; get_status() reads 0 when it is complete. */
 void virtio_set_status(struct virtio_dev *d, uint8_t status);
-void virtio_dev_on_reset(struct virtio_dev *d, void (*fn)(void *ctx),
-			 void *ctx);
+/* Is a reset, of the device or of a queue, under way? */
+bool virtio_settling(const struct virtio_dev *d);
+/*
+ * @fn is called, under the loop's lock, when a reset of the device or of a queue
+ * is complete; perhaps before the call that asked for it returns.
+ */
+void virtio_dev_on_settled(struct virtio_dev *d, void (*fn)(void *ctx),
+			   void *ctx);
 
 /* Out of bounds reads 0xff bytes, and writes nothing. */
 void virtio_config_read(struct virtio_dev *d, unsigned off, unsigned len,
@@ -266,10 +278,11 @@ struct virtio_queue *virtio_queue(struct virtio_dev *d, unsigned q);
  * latched. Bad values put the device to NEEDS_RESET.
  */
 void virtio_queue_enable(struct virtio_dev *d, unsigned q);
-/* QueueReady = 0: only before DRIVER_OK (else see reset). */
-void virtio_queue_disable(struct virtio_dev *d, unsigned q);
-/* RING_RESET; done when ->resetting is false again. */
-void virtio_queue_reset(struct virtio_dev *d, unsigned q);
+/*
+ * Stop using queue @q (QueueReady = 0, or QueueReset): complete when
+ * ->resetting is false again, and then the driver may enable it anew.
+ */
+void virtio_queue_stop(struct virtio_dev *d, unsigned q);
 /* A kick that came as a register write: same as the eventfd. */
 void virtio_queue_kick(struct virtio_dev *d, unsigned q);
 

@@ -9,7 +9,7 @@
  *
  * Locks: interrupts go from an IPI or MSI into a LAPIC's IRR by atomic
  * operations alone. The IOAPIC has one lock, each LAPIC one for its timer; none
- * of them is held while wake() is called, nor while another is taken.
+ * is taken while another is held, but wake() may be called under either.
  */
 #ifndef ARC_IRQ_X86_IRQCHIP_H
 #define ARC_IRQ_X86_IRQCHIP_H
@@ -37,7 +37,8 @@ struct irqchip_config {
 	/*
 	 * Something arrived for vCPU @index: its run loop must call
 	 * lapic_events() before it executes much more, and its HLT sleep must
-	 * end. Any thread, the vCPU's own included; must not block.
+	 * end. Any thread, the vCPU's own included; must not block, nor
+	 * call back into the chip.
 	 */
 	void (*wake)(void *ctx, unsigned index);
 	/* The TSC that vCPU @index would read now. Any thread. */

@@ -1,0 +1,236 @@
+/*
+ * arcvmm - boot a Linux kernel in a microVM and talk to it.
+ *
+ * This is the whole public interface of the library; the CLI is written on it
+ * and on nothing else.
+ *
+ *	struct arcvmm_config *cfg = arcvmm_config_new();
+ *	struct arcvmm_error err = { 0 };
+ *	struct arcvmm_vm *vm;
+ *	struct arcvmm_result res;
+ *
+ *	arcvmm_config_set(cfg, "kernel", "/boot/vmlinuz", &err);
+ *	arcvmm_config_set(cfg, "root", "/srv/rootfs", &err);
+ *	arcvmm_config_command(cfg, (const char *[]){ "uname", "-a", NULL });
+ *	if (arcvmm_vm_create(&vm, cfg, &err) || arcvmm_vm_start(vm, &err))
+ *		puts(err.text);
+ *	else
+ *		arcvmm_vm_wait(vm, &res);
+ *	arcvmm_vm_destroy(vm);
+ *	arcvmm_config_free(cfg);
+ *
+ * Conventions
+ *   - Functions return 0 (or a count, or a file descriptor) on success and
+ *     -errno on failure. Those that take a struct arcvmm_error leave a sentence
+ *     there: what was wrong, where, what to do. NULL is allowed for it.
+ *   - Objects are made by ..._new or ..._create and freed by ..._free or
+ *     ..._destroy, which accept NULL. Strings passed in are copied.
+ *   - A process may have many VMs. An object may be used from any thread, one
+ *     call at a time; functions marked [any thread] may be called while
+ *     another call on the same VM is in progress.
+ *   - Callbacks are called on the VM's own threads and must not block nor call
+ *     back into the library, unless said otherwise.
+ *   - The library installs no signal handlers and never exits the process.
+ */
+#ifndef ARCVMM_ARCVMM_H
+#define ARCVMM_ARCVMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ARCVMM_API __attribute__((visibility("default")))
+
+/* "0.1.0" */
+ARCVMM_API const char *arcvmm_version(void);
+
+/* Filled in when a function fails; text has no newline. */
+struct arcvmm_error {
+	int code; /* -errno */
+	char text[480];
+};
+
+/* ---- configuration ---- */
+
+struct arcvmm_config;
+
+/* NULL when out of memory. Everything has a default but "kernel". */
+ARCVMM_API struct arcvmm_config *arcvmm_config_new(void);
+ARCVMM_API void arcvmm_config_free(struct arcvmm_config *c);
+
+/*
+ * Set @key to @value. Keys marked `repeat` collect values in the order given;
+ * for others the last value wins. Values are checked here as far as they can
+ * be without looking at the host: -EINVAL, -ERANGE, and -ENOENT for an unknown
+ * key, with the nearest known one in the sentence.
+ */
+ARCVMM_API int arcvmm_config_set(struct arcvmm_config *c, const char *key,
+				 const char *value, struct arcvmm_error *e);
+
+/* What keys there are, for help texts and forms. */
+struct arcvmm_key {
+	const char *name; /* "kernel" */
+	const char *arg; /* "FILE"; NULL for a switch ("on", "off") */
+	const char *help; /* one line */
+	const char *def; /* the default in words, or NULL */
+	bool repeat;
+	const char *group; /* "boot", "machine", "guest", "devices", ... */
+};
+/* NULL past the last. Valid for the life of the process. */
+ARCVMM_API const struct arcvmm_key *arcvmm_config_key(unsigned i);
+/*
+ * Longer help of a key whose value has parts ("disk": path=, readonly, ...),
+ * lines of text, or NULL. The caller frees it.
+ */
+ARCVMM_API char *arcvmm_config_key_help(const char *name);
+
+/*
+ * What to run in the guest (NULL-terminated; NULL: the root's own init). The
+ * first word is looked up in the guest's PATH. -EINVAL for an empty list.
+ */
+ARCVMM_API int arcvmm_config_command(struct arcvmm_config *c,
+				     const char *const *argv);
+
+enum arcvmm_log_level {
+	ARCVMM_LOG_ERROR,
+	ARCVMM_LOG_WARN,
+	ARCVMM_LOG_INFO,
+	ARCVMM_LOG_DEBUG,
+};
+/* @text has no newline. May be called by several threads at once. */
+typedef void arcvmm_log_fn(void *ctx, enum arcvmm_log_level level,
+			   const char *text);
+ARCVMM_API void arcvmm_config_log(struct arcvmm_config *c, arcvmm_log_fn *fn,
+				  void *ctx, enum arcvmm_log_level level);
+
+/*
+ * With "console" set to "stdio": the console reads @in_fd and writes @out_fd
+ * (-1: none) instead of 0 and 1. They stay the caller's and must outlive the
+ * VM.
+ */
+ARCVMM_API void arcvmm_config_console_fds(struct arcvmm_config *c, int in_fd,
+					  int out_fd);
+
+/* ---- a virtual machine ---- */
+
+struct arcvmm_vm;
+
+/*
+ * Check everything, choose the engine, open files, load the kernel: all that
+ * can fail, short of running. @c may be freed or reused afterwards. On failure
+ * nothing is left behind.
+ */
+ARCVMM_API int arcvmm_vm_create(struct arcvmm_vm **out,
+				const struct arcvmm_config *c,
+				struct arcvmm_error *e);
+/* Kills the VM when it runs. Waits for its threads. */
+ARCVMM_API void arcvmm_vm_destroy(struct arcvmm_vm *vm);
+
+/* The vCPUs run from here. Once per VM. */
+ARCVMM_API int arcvmm_vm_start(struct arcvmm_vm *vm, struct arcvmm_error *e);
+
+/* How a run ended. */
+enum arcvmm_end {
+	ARCVMM_END_POWER_OFF, /* the guest powered off */
+	ARCVMM_END_REBOOT, /* the guest asked for a reset */
+	ARCVMM_END_PANIC, /* the guest kernel panicked */
+	ARCVMM_END_CRASH, /* triple fault */
+	ARCVMM_END_KILLED, /* arcvmm_vm_kill(), or destroyed */
+	ARCVMM_END_ERROR, /* the engine could not go on: see text */
+};
+
+struct arcvmm_result {
+	enum arcvmm_end end;
+	/*
+	 * Exit status of the command, as a shell would give it: 127 not found,
+	 * 126 not executable, 128 + n killed by signal n. -1: no command was
+	 * run, or the guest ended before it did.
+	 */
+	int status;
+	char text[256]; /* ARCVMM_END_ERROR, _CRASH: a sentence */
+};
+/* A word for people: "power-off", "panic" ... */
+ARCVMM_API const char *arcvmm_end_name(enum arcvmm_end end);
+
+/* Sleep until the run has ended. [any thread] */
+ARCVMM_API int arcvmm_vm_wait(struct arcvmm_vm *vm, struct arcvmm_result *res);
+/*
+ * A descriptor that becomes readable when the run has ended, for a poll loop.
+ * It is the VM's: do not read or close it.
+ */
+ARCVMM_API int arcvmm_vm_fd(struct arcvmm_vm *vm);
+
+/*
+ * Ask the guest to power off, by the power button. [any thread]
+ */
+ARCVMM_API int arcvmm_vm_shutdown(struct arcvmm_vm *vm);
+/* End the run now, without the guest's consent. [any thread] */
+ARCVMM_API void arcvmm_vm_kill(struct arcvmm_vm *vm);
+
+/* Stop and continue all vCPUs; both return when it is so. [any thread] */
+ARCVMM_API int arcvmm_vm_pause(struct arcvmm_vm *vm);
+ARCVMM_API int arcvmm_vm_resume(struct arcvmm_vm *vm);
+
+/* "kvm" or "soft", and the sentence that says why it was chosen. */
+ARCVMM_API const char *arcvmm_vm_engine(const struct arcvmm_vm *vm);
+ARCVMM_API const char *arcvmm_vm_engine_reason(const struct arcvmm_vm *vm);
+/* The kernel command line as composed. */
+ARCVMM_API const char *arcvmm_vm_cmdline(const struct arcvmm_vm *vm);
+
+/* The terminal behind the console has this size now. [any thread] */
+ARCVMM_API void arcvmm_vm_console_resize(struct arcvmm_vm *vm, unsigned cols,
+					 unsigned rows);
+/* "console" was "pty": the path of its terminal side; else NULL. */
+ARCVMM_API const char *arcvmm_vm_console_pty(const struct arcvmm_vm *vm);
+
+/*
+ * Milestones so far, in order. The times are CLOCK_MONOTONIC nanoseconds on
+ * the host; events from inside the guest carry the moment their message
+ * arrived.
+ */
+struct arcvmm_milestone {
+	const char *name; /* "vm-created", "first-instruction", "init", ... */
+	uint64_t ns;
+};
+/* 0, or -ENOENT past the last. [any thread] */
+ARCVMM_API int arcvmm_vm_milestone(struct arcvmm_vm *vm, unsigned i,
+				   struct arcvmm_milestone *out);
+
+/*
+ * Counters as a JSON object (exits, interrupts, bytes by device ...): malloc'd,
+ * NULL when out of memory. [any thread]
+ */
+ARCVMM_API char *arcvmm_vm_stats(struct arcvmm_vm *vm);
+
+/* ---- the host ---- */
+
+/* One thing `arcvmm doctor` looked at. */
+enum arcvmm_finding_kind {
+	ARCVMM_FINDING_OK,
+	ARCVMM_FINDING_NOTE, /* works, could be better */
+	ARCVMM_FINDING_PROBLEM, /* something will not work */
+};
+typedef void arcvmm_finding_fn(void *ctx, enum arcvmm_finding_kind kind,
+			       const char *subject, const char *text,
+			       const char *advice);
+/*
+ * Look at this host and report each finding; @advice is NULL when there is
+ * nothing to do. Returns how many problems there are. @fn may block.
+ */
+ARCVMM_API int arcvmm_doctor(arcvmm_finding_fn *fn, void *ctx);
+
+/*
+ * The kernel command line words the library adds by itself: word, and why it
+ * is there. NULL past the last.
+ */
+ARCVMM_API const char *arcvmm_cmdline_word(unsigned i, const char **why);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

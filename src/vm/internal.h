@@ -1,0 +1,111 @@
+/*
+ * The inside of a VM, shared by the files of src/vm.
+ *
+ *	vm.c       create, destroy, wiring, the end of a run
+ *	cpus.c     vCPU threads, pause and resume
+ *	devices.c  virtio devices: made from the configuration, attached, torn
+ *		   down
+ *	status.c   what the guest's init reports
+ */
+#ifndef ARC_VM_INTERNAL_H
+#define ARC_VM_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/err.h"
+#include "base/thread.h"
+#include "base/util.h"
+#include "hv/hv.h"
+#include "loop/loop.h"
+#include "machine/board.h"
+#include "virtio/mmio.h"
+#include "virtio/virtio.h"
+#include "vm/timeline.h"
+#include "vm/vm.h"
+
+#define VM_DEVICES_MAX 64
+
+enum vm_state { VM_CREATED, VM_RUNNING, VM_ENDED };
+
+struct vm_cpu {
+	struct vm *vm;
+	struct hv_vcpu *hv;
+	struct thread thread;
+	bool parked; /* under vm->lock: waits in the gate */
+};
+
+struct vm_device {
+	const struct virtio_dev_type *type;
+	struct virtio_dev *dev;
+	struct virtio_mmio *mmio;
+	struct loop *own_loop; /* NULL: the VM's */
+	struct board_slot slot;
+};
+
+/* Lines from the guest's init, put together (status.c). */
+struct vm_status_port {
+	char line[256];
+	size_t len;
+};
+
+struct vm {
+	const struct vm_config *config;
+	struct log log;
+	struct timeline timeline;
+
+	const struct hv_ops *ops;
+	char engine_reason[256];
+
+	struct gmem *mem;
+	struct bus *bus;
+	struct loop *loop;
+	struct board *board;
+	struct hv_vm *hv;
+
+	struct vm_cpu *cpus;
+	unsigned ncpus;
+	struct vm_device devices[VM_DEVICES_MAX];
+	unsigned ndevices;
+	struct virtio_dev *console; /* one of them, or NULL */
+	struct vm_status_port status_port;
+	char root_serial[24]; /* of the disk that is the root, or "" */
+
+	/* The state, under @lock; @changed tells every change of it. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	enum vm_state state;
+	bool paused;
+	bool ending; /* vCPUs leave the gate for good */
+	struct vm_result result; /* valid once ending */
+	int status; /* reported by the guest, -1 before */
+	bool reaped; /* vCPU threads joined, output flushed */
+	bool reaping; /* someone is at it */
+	int end_fd;
+};
+
+/* The first call decides how the run ends. Never blocks. [any thread] */
+void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* cpus.c */
+int cpus_create(struct vm *vm, struct err *e);
+int cpus_start(struct vm *vm, struct err *e);
+void cpus_kick(struct vm *vm);
+void cpus_join(struct vm *vm);
+void cpus_destroy(struct vm *vm);
+
+/* devices.c */
+int devices_create(struct vm *vm, struct err *e);
+int devices_attach(struct vm *vm, struct err *e); /* to the engine */
+int devices_start(struct vm *vm, struct err *e); /* loops of their own */
+/* No vCPU runs: deliver what the guest sent, then come to rest. */
+void devices_drain(struct vm *vm);
+void devices_destroy(struct vm *vm);
+/* What the guest writes to COM1 goes where the console's output goes. */
+void devices_uart_tx(void *ctx, const uint8_t *buf, size_t len);
+
+/* status.c: bytes from the guest's init. On the console's loop. */
+void status_input(struct vm *vm, const uint8_t *buf, size_t len);
+
+#endif

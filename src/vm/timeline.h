@@ -1,0 +1,31 @@
+/*
+ * Milestones of a boot: a short list of names and times, written by several
+ * threads, read by whoever asks.
+ */
+#ifndef ARC_VM_TIMELINE_H
+#define ARC_VM_TIMELINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TIMELINE_MAX	  64
+#define TIMELINE_NAME_MAX 32
+
+struct timeline_entry {
+	atomic_bool ready; /* name and ns are written */
+	char name[TIMELINE_NAME_MAX];
+	uint64_t ns;
+};
+
+struct timeline {
+	atomic_uint count; /* taken slots; may exceed TIMELINE_MAX */
+	struct timeline_entry entries[TIMELINE_MAX];
+};
+
+/* Note @name now; after TIMELINE_MAX marks nothing more is kept. */
+void timeline_mark(struct timeline *t, const char *name);
+/* NULL past the last. */
+const struct timeline_entry *timeline_get(const struct timeline *t, unsigned i);
+
+#endif
