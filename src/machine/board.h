@@ -151,11 +151,11 @@ enum board_cpu {
 };
 /*
  * CPUID of vCPU @index for engine @ops: fills at most @max leaves, returns the
- * number or -errno.
+ * number or -errno. After board_attach() and hv_vcpu_create() of the first, so
+ * that the frequency of the TSC is known.
  */
-int board_cpuid(const struct board *b, const struct hv_ops *ops,
-		enum board_cpu cpu, unsigned index, struct hv_x86_cpuid *leaves,
-		unsigned max);
+int board_cpuid(struct board *b, const struct hv_ops *ops, enum board_cpu cpu,
+		unsigned index, struct hv_x86_cpuid *leaves, unsigned max);
 
 /* Reset the chips (a reboot); RAM is left to board_load(). */
 void board_reset(struct board *b);
