@@ -81,6 +81,15 @@ static void find_features(bool has[SSE_F_COUNT])
 	has[SSE_F_PCLMUL] = c & bit_PCLMUL;
 }
 
+uint32_t thunk_cpuid_1c(void)
+{
+	unsigned a, b, c = 0, d;
+
+	__get_cpuid(1, &a, &b, &c, &d);
+	return c & (bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_AES |
+		    bit_PCLMUL);
+}
+
 static int map_code(struct thunk_pool *p, struct err *e)
 {
 	int fd = memfd_create("arcvmm-thunks", MFD_CLOEXEC), rc;

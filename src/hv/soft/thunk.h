@@ -103,6 +103,9 @@ struct sse_code {
 	uint8_t imm;
 };
 
+/* CPUID.1:ECX: the bits of the features above that this host has. */
+uint32_t thunk_cpuid_1c(void);
+
 /* Features the host lacks are absent for every guest. */
 bool thunk_has(const struct thunk_pool *p, enum sse_feature f);
 
