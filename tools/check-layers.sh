@@ -17,7 +17,7 @@ allowed() {
 	src/hv/soft)    echo "base mem loop bus snap irq hv/hv.h hv/x86_state.h hv/soft" ;;
 	src/backend)    echo "base mem loop backend" ;;
 	src/virtio)     echo "base mem loop bus snap irq virtio/[a-z_]*.h" ;;
-	src/virtio/dev) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/dev/@.*" ;;
+	src/virtio/dev) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/dev/@.* virtio/vsock/vsock.h" ;;
 	src/virtio/vsock) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/vsock" ;;
 	src/chip)       echo "base mem loop bus snap irq backend chip" ;;
 	src/machine)    echo "base mem loop bus snap irq hv virtio chip backend machine" ;;

@@ -402,6 +402,21 @@ bool vq_kicks_on(struct virtqueue *vq)
 	return look(vq) != 0;
 }
 
+bool vq_kicks_next(struct virtqueue *vq)
+{
+	uint16_t seen;
+
+	if (!vq_enabled(vq) || vq->broken || look(vq) < 0)
+		return false;
+	seen = vq->avail_seen;
+	if (vq->config.event_idx)
+		store16(avail_event(vq), seen);
+	else
+		store16(&vq->used[RING_FLAGS], 0);
+	full_fence(); /* as above */
+	return look(vq) >= 0 && vq->avail_seen != seen;
+}
+
 unsigned vq_pending(struct virtqueue *vq)
 {
 	if (!vq_enabled(vq) || vq->broken || look(vq) < 0)

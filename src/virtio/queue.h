@@ -144,6 +144,12 @@ void vq_kicks_off(struct virtqueue *vq);
  */
 bool vq_kicks_on(struct virtqueue *vq);
 
+/*
+ * The same for the next chain the driver adds, however many wait now and are
+ * left alone: true when one was added meanwhile.
+ */
+bool vq_kicks_next(struct virtqueue *vq);
+
 /* Chains waiting now (reads the driver's index); 0 when broken. */
 unsigned vq_pending(struct virtqueue *vq);
 
