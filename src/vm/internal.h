@@ -24,6 +24,8 @@
 #include "vm/timeline.h"
 #include "vm/vm.h"
 
+struct stream;
+
 #define VM_DEVICES_MAX 64
 
 enum vm_state { VM_CREATED, VM_RUNNING, VM_ENDED };
@@ -43,10 +45,13 @@ struct vm_device {
 	struct board_slot slot;
 };
 
-/* Lines from the guest's init, put together (status.c). */
+/* The line to the guest's init (status.c), under the loop's lock. */
 struct vm_status_port {
-	char line[256];
+	struct stream *stream; /* the console device's */
+	char line[256]; /* what has come of the current line */
 	size_t len;
+	char out[64]; /* orders not yet taken */
+	size_t out_len;
 };
 
 struct vm {
@@ -105,7 +110,9 @@ void devices_destroy(struct vm *vm);
 /* What the guest writes to COM1 goes where the console's output goes. */
 void devices_uart_tx(void *ctx, const uint8_t *buf, size_t len);
 
-/* status.c: bytes from the guest's init. On the console's loop. */
-void status_input(struct vm *vm, const uint8_t *buf, size_t len);
+/* status.c */
+int status_open(struct vm *vm, struct err *e);
+/* Ask the guest's init to end. With the loop's lock. */
+void status_stop(struct vm *vm);
 
 #endif

@@ -1,60 +1,128 @@
 /*
- * What the guest's init reports, on the console port INITRAMFS_STATUS_PORT:
- * lines of text, "word" or "word value" (docs/agent.md). Every byte is the
- * guest's, so a hostile one can only lie about itself: unknown words, long
- * lines and wrong numbers are dropped.
+ * The line to the guest's init: the console port INITRAMFS_STATUS_PORT.
+ *
+ * In: lines "event NS text", NS being the guest's CLOCK_BOOTTIME
+ * (docs/agent.md). Every byte is the guest's, so a hostile one can only lie
+ * about itself: unknown events, long lines and wrong numbers are dropped. Out:
+ * "stop" asks init to end the command and power off; "ack" answers the line
+ * after which init waits before it powers off, so that the line is not lost.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/stream.h"
+#include "base/bug.h"
 #include "vm/internal.h"
 
 /* Milestones it may report, so that a guest cannot invent names. */
 static const char *const milestones[] = { "init",    "modules", "root",
-					  "command", "exit",	"power-off" };
+					  "command", "exit",	"poweroff",
+					  "reboot" };
+
+static void send(struct vm *vm, const char *order)
+{
+	struct vm_status_port *p = &vm->status_port;
+	size_t len = strlen(order);
+
+	/* A guest that does not read loses orders, not our memory. */
+	if (len > sizeof(p->out) - p->out_len)
+		return;
+	memcpy(p->out + p->out_len, order, len);
+	p->out_len += len;
+	stream_host_ready(p->stream);
+}
 
 static void status_line(struct vm *vm, char *line)
 {
-	char *value = strchr(line, ' ');
+	char *save = NULL;
+	char *event = strtok_r(line, " ", &save);
+	char *text = strtok_r(NULL, " ", &save) ? save : NULL;
+	bool last;
 
-	if (value)
-		*value++ = 0;
+	if (!event || !text)
+		return;
 	for (unsigned i = 0; i < array_size(milestones); i++)
-		if (!strcmp(line, milestones[i]))
+		if (!strcmp(event, milestones[i]))
 			timeline_mark(&vm->timeline, milestones[i]);
-	if (!strcmp(line, "exit") && value) {
+	last = !strcmp(event, "poweroff") || !strcmp(event, "reboot");
+	if (!strcmp(event, "exit")) {
 		char *end;
-		long n = strtol(value, &end, 10);
+		long n = strtol(text, &end, 10);
 
-		if (end == value || n < 0 || n > 255)
-			return;
-		pthread_mutex_lock(&vm->lock);
-		vm->status = (int)n;
-		pthread_mutex_unlock(&vm->lock);
-	} else if (!strcmp(line, "error") && value) {
-		log_warn(&vm->log, "guest init: %s", value);
+		if (end != text && n >= 0 && n <= 255) {
+			pthread_mutex_lock(&vm->lock);
+			vm->status = (int)n;
+			pthread_mutex_unlock(&vm->lock);
+		}
+	} else if (!strcmp(event, "error")) {
+		log_warn(&vm->log, "guest init: %s", text);
 	}
+	if (last)
+		send(vm, "ack\n");
 }
 
-void status_input(struct vm *vm, const uint8_t *buf, size_t len)
+static void take_byte(struct vm *vm, uint8_t byte)
 {
 	struct vm_status_port *p = &vm->status_port;
 
-	for (size_t i = 0; i < len; i++) {
-		if (buf[i] != '\n') {
-			/* Anything unprintable could upset a terminal. */
-			if (p->len < sizeof(p->line))
-				p->line[p->len] = buf[i] < 0x20 || buf[i] > 0x7e
-							  ? '?'
-							  : (char)buf[i];
-			if (p->len <= sizeof(p->line))
-				p->len++;
-			continue;
-		}
+	if (byte == '\n') {
 		if (p->len < sizeof(p->line)) {
 			p->line[p->len] = 0;
 			status_line(vm, p->line);
 		}
 		p->len = 0;
+		return;
 	}
+	/* Anything unprintable could upset a terminal. */
+	if (byte < 0x20 || byte > 0x7e)
+		byte = '?';
+	if (p->len < sizeof(p->line)) /* a line that fills it is dropped */
+		p->line[p->len++] = (char)byte;
+}
+
+static size_t status_write(void *ctx, const struct iovec *iov, int n)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < n; i++) {
+		for (size_t j = 0; j < iov[i].iov_len; j++)
+			take_byte(ctx, ((const uint8_t *)iov[i].iov_base)[j]);
+		len += iov[i].iov_len;
+	}
+	return len;
+}
+
+static size_t status_read(void *ctx, const struct iovec *iov, int n)
+{
+	struct vm *vm = ctx;
+	struct vm_status_port *p = &vm->status_port;
+	size_t given = 0;
+
+	for (int i = 0; i < n && p->out_len; i++) {
+		size_t step = min_of(iov[i].iov_len, p->out_len);
+
+		memcpy(iov[i].iov_base, p->out, step);
+		p->out_len -= step;
+		memmove(p->out, p->out + step, p->out_len);
+		given += step;
+	}
+	return given;
+}
+
+int status_open(struct vm *vm, struct err *e)
+{
+	struct stream_host host = {
+		.write = status_write,
+		.read = status_read,
+		.ctx = vm,
+	};
+
+	return stream_open_host(&vm->status_port.stream, vm->loop, &host, e);
+}
+
+void status_stop(struct vm *vm)
+{
+	bug_on(!loop_owned(vm->loop));
+	send(vm, "stop\n");
 }

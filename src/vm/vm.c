@@ -399,6 +399,8 @@ int vm_shutdown(struct vm *vm)
 	if (!running)
 		return -ESRCH;
 	loop_lock(vm->loop);
+	/* Our init listens to the one, any other to the other. */
+	status_stop(vm);
 	board_power_button(vm->board);
 	loop_unlock(vm->loop);
 	return 0;

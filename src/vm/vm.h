@@ -88,7 +88,7 @@ int vm_start(struct vm *vm, struct err *e);
 int vm_wait(struct vm *vm, struct vm_result *res);
 int vm_fd(const struct vm *vm); /* readable once ended */
 
-/* [any thread] The power button. -ESRCH when it does not run. */
+/* [any thread] Asks init, presses the power button. -ESRCH: not running. */
 int vm_shutdown(struct vm *vm);
 /* [any thread] */
 void vm_kill(struct vm *vm);

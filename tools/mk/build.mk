@@ -5,6 +5,7 @@ lib:   $(B)/libarcvmm.a $(B)/libarcvmm.so
 cli:   $(if $(cli_src),$(B)/arcvmm)
 guest: $(B)/guest/arcvmm-guest
 
+$(call obj,$(cli_src)): CPPFLAGS += -I.
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<

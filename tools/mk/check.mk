@@ -34,3 +34,24 @@ format:
 	clang-format -i $(format_src)
 format-check:
 	@clang-format --dry-run -Werror $(format_src)
+
+#: unit-threads the unit tests of what runs on several threads (for SAN=thread)
+.PHONY: unit-threads
+thread_tests := $(filter %/test_loop %/test_irq_threads %/test_vsock_worker,$(unit_bin))
+unit-threads: $(thread_tests)
+	@tools/run-tests.sh $(thread_tests)
+
+#: test         all tests
+.PHONY: test test-suites
+test:
+	@tools/deps.sh build run test
+	@$(MAKE) -s -j2 all
+	@tools/test-all.sh $(suites)
+test-suites:
+	@tools/test-all.sh $(suites)
+suites := unit cli-test
+
+#: cli-test     the command line: options, messages, exit statuses
+.PHONY: cli-test
+cli-test: all
+	@tests/cli/run.sh $(B)/arcvmm

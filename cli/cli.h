@@ -1,0 +1,42 @@
+/* What the files of the CLI share. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arcvmm/arcvmm.h"
+
+/* Exit statuses of arcvmm itself; a command's own status passes unchanged. */
+enum {
+	EXIT_REBOOT = 120, /* the guest asked for a reset */
+	EXIT_PANIC = 121, /* the guest kernel panicked */
+	EXIT_CRASH = 122, /* triple fault, or the engine could not go on */
+	EXIT_TIMEOUT = 124, /* --timeout */
+	EXIT_USAGE = 125, /* arcvmm could not do it: the message says why */
+};
+
+/* A verb of the command line. @run gets argv from the verb on. */
+struct verb {
+	const char *name;
+	const char *args; /* "[OPTION]... [-- CMD ARG...]" */
+	const char *summary; /* one line */
+	int (*run)(int argc, char **argv);
+	void (*help)(void); /* what follows usage and summary; may be NULL */
+};
+extern const struct verb *const verbs[]; /* NULL-terminated */
+
+extern const struct verb verb_run, verb_doctor, verb_version, verb_help;
+
+/* "arcvmm: TEXT" to stderr; returns EXIT_USAGE. */
+int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The usage of one verb, to stdout. */
+void print_help(const struct verb *v);
+
+/* Nanoseconds on the clock of the library's milestones. */
+uint64_t now_ns(void);
+/* When this process began, on the same clock (as near as can be told). */
+uint64_t process_start_ns(void);
+
+#endif

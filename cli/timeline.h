@@ -1,0 +1,14 @@
+/* --boot-timeline: the milestones of a run as JSON and as a picture. */
+#ifndef CLI_TIMELINE_H
+#define CLI_TIMELINE_H
+
+#include "arcvmm/arcvmm.h"
+
+/*
+ * Write the milestones of @vm to @path (JSON) and, beside it, to @path with
+ * ".json" replaced by (or followed by) ".svg". 0, or -errno with a message on
+ * stderr.
+ */
+int timeline_write(const char *path, struct arcvmm_vm *vm);
+
+#endif
