@@ -1,12 +1,17 @@
 /*
- * The one program arcvmm puts into a guest. What it does depends on how it is
- * started; see docs/agent.md.
+ * The one program arcvmm puts into a guest. As its first process it is init;
+ * see docs/agent.md.
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "init.h"
 
 int main(int argc, char **argv)
 {
+	if (getpid() == 1)
+		init_run();
 	if (argc > 1 && !strcmp(argv[1], "version")) {
 		printf("arcvmm-guest %s\n", ARCVMM_VERSION);
 		return 0;

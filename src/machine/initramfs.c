@@ -305,6 +305,8 @@ static void put_config(FILE *f, const struct initramfs_config *cfg)
 	put_lines(f, "arg", cfg->argv);
 	if (cfg->serve)
 		fputs("serve\n", f);
+	if (cfg->status_port)
+		fputs("status\n", f);
 	if (cfg->agent_port)
 		fprintf(f, "agent %u\n", cfg->agent_port);
 }
@@ -327,6 +329,7 @@ static const struct {
 	{ INITRAMFS_WANT_MEM,     { "virtio_mem",     "memory hotplug" } },
 	{ INITRAMFS_WANT_RNG,     { "virtio_rng",     NULL } },
 	{ INITRAMFS_WANT_PVPANIC, { "pvpanic_mmio",   NULL } },
+	{ ~0u,                    { "button",         NULL } },
 	/* clang-format on */
 };
 
@@ -377,6 +380,9 @@ static int list_wants(const struct initramfs_config *cfg, struct want_list *w,
 	for (size_t i = 0; i < array_size(wants); i++)
 		if (cfg->want & wants[i].want || wants[i].want == ~0u)
 			w->all[w->count++] = wants[i].module;
+	/* An init of the root's own reads the power button as a key. */
+	if (!cfg->argv && !cfg->serve)
+		w->all[w->count++] = (struct bundle_want){ "evdev", NULL };
 	for (const char *const *x = cfg->extra_modules; x && *x; x++) {
 		if (w->count > WANT_MAX - 16)
 			return err_set(e, -E2BIG, "too many extra modules");

@@ -128,6 +128,8 @@ struct initramfs_config {
 	/* Wait for orders by vsock (the agent) instead of running anything. */
 	bool serve;
 	unsigned agent_port; /* vsock port of the agent, 0: no agent */
+	/* The console has a port INITRAMFS_STATUS_PORT: report there. */
+	bool status_port;
 };
 
 struct initramfs;

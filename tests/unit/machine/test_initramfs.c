@@ -118,7 +118,7 @@ static void same_trees(void)
 		"cd %s && { find . -path ./.arcvmm -prune -o -type d ! -name . "
 		"-printf '%%P %%m %%U:%%G\\n'; find . -path ./.arcvmm -prune "
 		"-o ! -type d -printf '%%P %%y %%m %%l %%s %%U:%%G %%n "
-		"%%Ts\\n'; } | sort";
+		"%%Ts\\n'; } | sort | sed '/ l 777 /s/ [0-9]*$//'";
 	char a[8192], b[8192], cmd[512];
 
 	snprintf(cmd, sizeof(cmd), list, "r");
