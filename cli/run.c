@@ -98,7 +98,7 @@ static int set_own(struct run *r, const char *name, const char *value)
 {
 	if (!strcmp(name, "boot-timeline")) {
 		r->timeline = value;
-		return 0;
+		return timeline_check(value);
 	}
 	if (!strcmp(name, "timeout"))
 		return parse_seconds(value, &r->timeout_ns);

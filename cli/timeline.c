@@ -94,6 +94,16 @@ static int write_file(const char *path, writer_fn *fn, struct arcvmm_vm *vm,
 	return rc;
 }
 
+int timeline_check(const char *path)
+{
+	FILE *f = fopen(path, "ae");
+
+	if (!f)
+		return complain("boot timeline %s: %s", path, strerror(errno));
+	fclose(f);
+	return 0;
+}
+
 int timeline_write(const char *path, struct arcvmm_vm *vm)
 {
 	struct point points[POINTS_MAX];

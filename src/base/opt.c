@@ -14,29 +14,34 @@
 
 #define WORD_MAX 32
 
+/* Insertions, deletions, replacements and swaps of neighbours, each one. */
 static size_t edit_distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b);
-	size_t row[WORD_MAX + 1];
+	size_t rows[3][WORD_MAX + 1];
 
 	if (la > WORD_MAX || lb > WORD_MAX)
 		return WORD_MAX;
-	for (size_t j = 0; j <= lb; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= la; i++) {
-		size_t diag = row[0];
+	for (size_t i = 0; i <= la; i++) {
+		size_t *row = rows[i % 3];
+		const size_t *up = rows[(i + 2) % 3];
+		const size_t *up2 = rows[(i + 1) % 3];
 
 		row[0] = i;
 		for (size_t j = 1; j <= lb; j++) {
-			size_t up = row[j];
-			size_t cost = a[i - 1] != b[j - 1];
-
-			row[j] = min_of(up + 1, row[j - 1] + 1);
-			row[j] = min_of(row[j], diag + cost);
-			diag = up;
+			if (!i) {
+				row[j] = j;
+				continue;
+			}
+			row[j] = min_of(up[j] + 1, row[j - 1] + 1);
+			row[j] = min_of(row[j],
+					up[j - 1] + (a[i - 1] != b[j - 1]));
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
+			    a[i - 2] == b[j - 1])
+				row[j] = min_of(row[j], up2[j - 2] + 1);
 		}
 	}
-	return row[lb];
+	return rows[la % 3][lb];
 }
 
 const char *opt_nearest(const char *word,

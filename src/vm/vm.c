@@ -1,10 +1,10 @@
 /*
  * A VM from configuration to ruin.
  *
- * vm_create() does everything that can fail, in the order the engine wants it:
- * memory and board, devices (their addresses are needed for ACPI), kernel and
- * initramfs into guest memory, the engine's VM over the finished memory,
- * interrupt chip, doorbells, vCPUs. Each step has its undoing in vm_destroy(),
+ * vm_create() does everything that can fail, what the user may have got wrong
+ * first: memory and board, devices (their addresses are needed for ACPI), kernel
+ * and initramfs into guest memory; then the engine, its VM over the finished
+ * memory, interrupt chip, doorbells, vCPUs. Each step has its undoing in vm_destroy(),
  * which takes a VM in any stage, so there is one error path.
  *
  * The end of a run: vm_end() records the first reason and kicks the vCPUs; it
@@ -325,13 +325,13 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	if (!rc && !c->kernel)
 		rc = err_set(e, -EINVAL, "no kernel given");
 	if (!rc)
-		rc = choose_engine(vm, e);
-	if (!rc)
 		rc = create_machine(vm, e);
 	if (!rc)
 		rc = devices_create(vm, e);
 	if (!rc)
 		rc = load_guest(vm, e);
+	if (!rc)
+		rc = choose_engine(vm, e);
 	if (!rc)
 		rc = create_engine_vm(vm, e);
 	if (rc) {

@@ -79,6 +79,7 @@ static void bad_options(void **state)
 	(void)state;
 	refuses("x,redonly", "did you mean readonly?");
 	refuses("x,cache=writebak", "did you mean writeback?");
+	refuses("x,cache=nnoe", "did you mean none?");
 	refuses("x,cache=zzz", "none, writeback, unsafe");
 	refuses("x,zzzzzz=1", "unknown option 'zzzzzz'");
 	refuses("x,path=y", "given twice");
