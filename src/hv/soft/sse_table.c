@@ -98,7 +98,7 @@ const struct sse_op sse_ops[SSE_MAPS][SSE_PFXS][256] = {
 	ROW(0F38, P6, 0x2a, X, X, 16, SSE41, SSE_ALIGN | SSE_MEM_ONLY),
 
 	/* conversions */
-	ROW(0F, N,  0x2a, X, M, 8, SSE, SSE_FP), /* CVTPI2PS */
+	ROW(0F, N,  0x2a, X, M, 8, SSE, SSE_FP | SSE_MEM_NO_MMX), /* CVTPI2PS */
 	ROW(0F, P6, 0x2a, X, M, 8, SSE2, SSE_FP | SSE_MEM_NO_MMX),
 	ROW(0F, F3, 0x2a, X, G, 0, SSE, SSE_FP | SSE_REXW), /* CVTSI2SS */
 	ROW(0F, F2, 0x2a, X, G, 0, SSE2, SSE_FP | SSE_REXW),
