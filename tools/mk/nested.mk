@@ -1,0 +1,8 @@
+# Tests that need a KVM that runs kernels: inside an L1 host under emulated SVM.
+
+#: nested       engine tests and boots of stock kernels in the L1 host
+.PHONY: nested nested-unit
+nested: nested-unit
+nested_unit_bin = $(filter $(B)/tests/unit/hv/test_kvm_%,$(unit_bin))
+nested-unit: $(nested_unit_bin)
+	@tests/nested/unit.sh $(nested_unit_bin)
