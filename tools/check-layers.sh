@@ -18,7 +18,8 @@ allowed() {
 	src/backend)    echo "base mem loop backend" ;;
 	src/virtio)     echo "base mem loop bus snap irq virtio/[a-z_]*.h" ;;
 	src/virtio/dev) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/dev/@.* virtio/vsock/vsock.h" ;;
-	src/virtio/vsock) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/vsock" ;;
+	src/virtio/vsock) echo "base mem loop snap backend virtio/[a-z_]*.h virtio/vsock virtio/vhost_user" ;;
+	src/virtio/vhost_user) echo "base mem loop virtio/[a-z_]*.h virtio/vhost_user" ;;
 	src/chip)       echo "base mem loop bus snap irq backend chip" ;;
 	src/machine)    echo "base mem loop bus snap irq hv virtio chip backend machine" ;;
 	src/gdb)        echo "base mem loop hv gdb" ;;

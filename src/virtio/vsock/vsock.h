@@ -159,30 +159,44 @@ int vsock_accept(struct vsock_listener *l, uint32_t *guest_port, bool nonblock);
 /* Not while another thread is in vsock_accept(). NULL-safe. */
 void vsock_listener_close(struct vsock_listener *l);
 
+/* ---- for a guest of another VMM, over vhost-user ---- */
+
+/*
+ * A core with a vhost-user front end that listens at @path. It is started and
+ * stopped by the other VMM. -errno with a sentence.
+ */
+struct vsock_vhost_user;
+int vsock_vhost_user_create(struct vsock_vhost_user **out, struct loop *l,
+			    const char *path, const struct vsock_config *c,
+			    struct err *e);
+struct vsock *vsock_vhost_user_core(struct vsock_vhost_user *s);
+void vsock_vhost_user_destroy(struct vsock_vhost_user *s); /* NULL-safe */
+
 /* ---- looking inside ---- */
 
 /* Counted since creation. One word each: X(name). */
-#define VSOCK_COUNTERS(X)                                                          \
-	X(turns) /* runs of the worker over its queues */                          \
-	X(kicks_rx)                                                                \
-	X(kicks_tx)                                                                \
-	X(kicks_event)                                                             \
-	X(socket_events) X(interrupts) X(h2g_bytes) X(h2g_packets) X(h2g_reads) X( \
-		g2h_bytes) X(g2h_packets) X(g2h_writes) X(g2h_buffered)            \
-		X(control_sent) X(updates_sent) X(requests_sent) X(                \
-			opened_host) X(opened_guest) X(refused) X(timed_out)       \
-			X(closed) X(stall_descriptors) X(stall_credit) X(          \
-				stall_packets) X(stall_socket) X(stall_rst)        \
-				X(stall_budget) X(rst_sent) X(rst_received) X(     \
-					bad_chain) X(bad_header) X(bad_source)     \
-					X(bad_destination) X(bad_type) X(          \
-						bad_op) X(bad_length)              \
-						X(bad_credit) X(bad_state) X(      \
-							unknown_connection)        \
-							X(overflow) X(limit) X(    \
-								host_gone)         \
-								X(no_memory) X(    \
-									events_sent)
+#define VSOCK_COUNTERS(X)                                                       \
+	X(turns) /* runs of the worker over its queues */                       \
+	X(kicks_rx)                                                             \
+	X(kicks_tx)                                                             \
+	X(kicks_event)                                                          \
+	X(socket_events)                                                        \
+	X(interrupts)                                                           \
+	X(h2g_bytes) X(h2g_packets) X(h2g_reads) X(g2h_bytes) X(g2h_packets) X( \
+		g2h_writes) X(g2h_buffered) X(control_sent) X(updates_sent)     \
+		X(requests_sent) X(opened_host) X(opened_guest) X(refused) X(   \
+			timed_out) X(closed) X(stall_descriptors)               \
+			X(stall_credit) X(stall_packets) X(stall_socket) X(     \
+				stall_rst) X(stall_budget) X(rst_sent)          \
+				X(rst_received) X(bad_chain) X(bad_header) X(   \
+					bad_source) X(bad_destination)          \
+					X(bad_type) X(bad_op) X(bad_length) X(  \
+						bad_credit) X(bad_state)        \
+						X(unknown_connection) X(        \
+							overflow) X(limit)      \
+							X(host_gone) X(         \
+								no_memory)      \
+								X(events_sent)
 
 struct vsock_counters {
 #define X(name) uint64_t name;
