@@ -11,6 +11,7 @@ void vm_config_init(struct vm_config *c)
 		.cpus = 1,
 		.mem = MiB(256),
 		.cmdline_defaults = true,
+		.init = true,
 		.rng = true,
 		.console_in = 0,
 		.console_out = 1,

@@ -16,11 +16,13 @@
 #include "vm/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "machine/initramfs.h"
@@ -239,44 +241,132 @@ static int fill_initramfs(const void *ctx, void *dst, struct err *e)
 	return initramfs_load(ctx, dst, e);
 }
 
-/* Kernel, initramfs and command line into guest memory. */
-static int load_guest(struct vm *vm, struct err *e)
+/* What must be off when there is no init of ours to do it. */
+static int check_no_init(const struct vm *vm, struct err *e)
 {
 	const struct vm_config *c = vm->config;
-	struct kernel_config kc = {
-		.path = c->kernel,
-		.cache_dir = c->cache,
-		.log = &vm->log,
+	const struct {
+		bool given;
+		const char *name;
+	} needs[] = {
+		{ c->argv.n, "a command" },
+		{ c->root && !*vm->root_serial, "--root with files" },
+		{ c->root_disk, "--root-disk" },
+		{ c->env.n, "--env" },
+		{ c->cwd, "--workdir" },
+		{ c->user, "--user" },
+		{ c->hostname, "--hostname" },
+		{ c->mounts.n, "--mount" },
+		{ c->extra_modules.n, "--module" },
 	};
-	struct initramfs *initramfs = NULL;
-	struct kernel *kernel = NULL;
-	struct board_part part = { .fill = fill_initramfs, .name = NULL };
+
+	for (unsigned i = 0; i < array_size(needs); i++)
+		if (needs[i].given)
+			return err_set(e, -EINVAL,
+				       "%s needs our init: leave out --no-init",
+				       needs[i].name);
+	return 0;
+}
+
+/* The user's initrd files as they are. */
+static int open_initrds(const struct vm *vm, struct board_part *parts,
+			struct err *e)
+{
+	const struct strv *files = &vm->config->initrds;
+
+	for (size_t i = 0; i < files->n; i++) {
+		const char *path = files->v[i];
+		struct stat st;
+
+		parts[i].fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (parts[i].fd < 0 || fstat(parts[i].fd, &st))
+			return err_set(e, -errno, "initrd %s: %s", path,
+				       strerror(errno));
+		if (!S_ISREG(st.st_mode))
+			return err_set(e, -EINVAL,
+				       "initrd %s: not a regular file", path);
+		parts[i].len = (uint64_t)st.st_size;
+		parts[i].name = path;
+	}
+	return 0;
+}
+
+/* Kernel, @parts of the initrd and command line into guest memory. */
+static int load_parts(struct vm *vm, struct kernel *kernel,
+		      const struct board_part *parts, size_t n,
+		      const char *extra, struct err *e)
+{
+	const struct vm_config *c = vm->config;
 	struct board_boot boot = {
-		.initrd = &part,
-		.ninitrd = 1,
+		.kernel = kernel,
+		.initrd = parts,
+		.ninitrd = (unsigned)n,
 		.cmdline = c->cmdline,
-		.extra = INITRAMFS_CMDLINE,
+		.extra = extra,
 		.no_defaults = !c->cmdline_defaults,
 		.quiet = !c->boot_messages,
 	};
-	int rc;
+	int rc = board_load(vm->board, &boot, e);
 
-	rc = kernel_open(&kernel, &kc, e);
+	if (!rc)
+		timeline_mark(&vm->timeline, "guest-loaded");
+	return rc;
+}
+
+static int load_with_init(struct vm *vm, struct kernel *kernel, struct err *e)
+{
+	struct board_part part = { .fill = fill_initramfs, .fd = -1 };
+	struct initramfs *initramfs;
+	int rc = compose_initramfs(vm, kernel, &initramfs, e);
+
 	if (rc)
 		return rc;
-	timeline_mark(&vm->timeline, "kernel-ready");
-	rc = compose_initramfs(vm, kernel, &initramfs, e);
-	if (rc)
-		goto out;
 	timeline_mark(&vm->timeline, "initramfs-ready");
 	part.ctx = initramfs;
 	part.len = initramfs_size(initramfs);
-	boot.kernel = kernel;
-	rc = board_load(vm->board, &boot, e);
-	if (!rc)
-		timeline_mark(&vm->timeline, "guest-loaded");
-out:
+	rc = load_parts(vm, kernel, &part, 1, INITRAMFS_CMDLINE, e);
 	initramfs_destroy(initramfs);
+	return rc;
+}
+
+static int load_without_init(struct vm *vm, struct kernel *kernel,
+			     struct err *e)
+{
+	size_t n = vm->config->initrds.n;
+	struct board_part *parts = calloc(n + 1, sizeof(*parts));
+	int rc;
+
+	if (!parts)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		parts[i].fd = -1;
+	rc = check_no_init(vm, e);
+	if (!rc)
+		rc = open_initrds(vm, parts, e);
+	if (!rc)
+		rc = load_parts(vm, kernel, parts, n, NULL, e);
+	for (size_t i = 0; i < n; i++)
+		if (parts[i].fd >= 0)
+			close(parts[i].fd);
+	free(parts);
+	return rc;
+}
+
+static int load_guest(struct vm *vm, struct err *e)
+{
+	struct kernel_config kc = {
+		.path = vm->config->kernel,
+		.cache_dir = vm->config->cache,
+		.log = &vm->log,
+	};
+	struct kernel *kernel;
+	int rc = kernel_open(&kernel, &kc, e);
+
+	if (rc)
+		return rc;
+	timeline_mark(&vm->timeline, "kernel-ready");
+	rc = vm->config->init ? load_with_init(vm, kernel, e)
+			      : load_without_init(vm, kernel, e);
 	kernel_close(kernel);
 	return rc;
 }

@@ -40,6 +40,7 @@ struct vm_config {
 	char *kernel, *modules, *cmdline, *cache;
 	bool cmdline_defaults; /* add the board's own words */
 	bool boot_messages; /* the kernel may print what it does */
+	bool init; /* our init starts the guest */
 	struct strv initrds, extra_modules;
 	char *root; /* directory, tar archive or disk image */
 	char *root_disk, *root_fstype, *root_flags; /* root on a disk */
