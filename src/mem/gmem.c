@@ -23,6 +23,8 @@ struct gmem {
 	unsigned count;
 	int ram_fd;
 	uint64_t ram_size;
+	gmem_writer_fn *writer;
+	void *writer_ctx;
 };
 
 int gmem_create(struct gmem **out)
@@ -165,6 +167,8 @@ static const struct gmem_region *region_at(const struct gmem *m, gpa_t at,
 int gmem_iov(const struct gmem *m, gpa_t at, size_t len, bool writable,
 	     struct iovec *iov, int max)
 {
+	gpa_t start = at;
+	size_t all = len;
 	int n = 0;
 
 	while (len) {
@@ -186,7 +190,15 @@ int gmem_iov(const struct gmem *m, gpa_t at, size_t len, bool writable,
 		if (len && !at.v) /* wrapped past 2^64 */
 			return -EFAULT;
 	}
+	if (writable && m->writer && all)
+		m->writer(m->writer_ctx, start, all);
 	return n;
+}
+
+void gmem_set_writer(struct gmem *m, gmem_writer_fn *fn, void *ctx)
+{
+	m->writer = fn;
+	m->writer_ctx = ctx;
 }
 
 void *gmem_ptr(const struct gmem *m, gpa_t at, size_t len, bool writable)

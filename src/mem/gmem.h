@@ -96,4 +96,16 @@ void *gmem_ptr(const struct gmem *m, gpa_t at, size_t len, bool writable);
 int gmem_iov(const struct gmem *m, gpa_t at, size_t len, bool writable,
 	     struct iovec *iov, int max);
 
+/*
+ * Be told of every range that someone other than a vCPU is about to write:
+ * called by gmem_iov() and gmem_ptr() with @writable, gmem_write(), gmem_fill(),
+ * before they return or copy. An engine that keeps decoded guest code forgets
+ * what it has of the range: a guest that hands a buffer to a device does not
+ * run code in it until the device gave it back. Any thread that reaches memory
+ * may call @fn; it must not block. One per gmem, set before vCPUs run; NULL
+ * takes it away.
+ */
+typedef void gmem_writer_fn(void *ctx, gpa_t at, size_t len);
+void gmem_set_writer(struct gmem *m, gmem_writer_fn *fn, void *ctx);
+
 #endif

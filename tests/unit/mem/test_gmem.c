@@ -134,6 +134,43 @@ static void two_at_once(void **state)
 	gmem_destroy(b);
 }
 
+struct seen {
+	unsigned calls;
+	uint64_t at;
+	size_t len;
+};
+
+static void note_writer(void *ctx, gpa_t at, size_t len)
+{
+	struct seen *s = ctx;
+
+	s->calls++;
+	s->at = at.v;
+	s->len = len;
+}
+
+static void writers_are_announced(void **state)
+{
+	struct gmem *m = three_regions();
+	struct seen s = { 0 };
+	struct iovec iov[2];
+	char b[8] = { 0 };
+
+	(void)state;
+	gmem_set_writer(m, note_writer, &s);
+	assert_int_equal(gmem_read(m, gpa(0), b, 8), 0);
+	assert_non_null(gmem_ptr(m, gpa(0), 8, false));
+	assert_int_equal(s.calls, 0);
+	assert_int_equal(gmem_iov(m, gpa(KiB(64) - 4), 8, true, iov, 2), 2);
+	assert_int_equal(s.calls, 1);
+	assert_true(s.at == KiB(64) - 4 && s.len == 8);
+	assert_int_equal(gmem_write(m, gpa(16), b, 8), 0);
+	assert_true(s.calls == 2 && s.at == 16);
+	assert_int_equal(gmem_write(m, gpa(KiB(128) - 4), b, 8), -EFAULT);
+	assert_int_equal(s.calls, 2);
+	gmem_destroy(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +180,7 @@ int main(void)
 		cmocka_unit_test(outside_is_refused_whole),
 		cmocka_unit_test(readonly_mapping),
 		cmocka_unit_test(two_at_once),
+		cmocka_unit_test(writers_are_announced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
