@@ -27,6 +27,7 @@ struct verb {
 extern const struct verb *const verbs[]; /* NULL-terminated */
 
 extern const struct verb verb_run, verb_doctor, verb_version, verb_help;
+extern const struct verb verb_vhost_user_vsock;
 
 /* "arcvmm: TEXT" to stderr; returns EXIT_USAGE. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

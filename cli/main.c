@@ -7,7 +7,8 @@
 #include <time.h>
 
 const struct verb *const verbs[] = {
-	&verb_run, &verb_doctor, &verb_version, &verb_help, NULL,
+	&verb_run,     &verb_doctor, &verb_vhost_user_vsock,
+	&verb_version, &verb_help,   NULL,
 };
 
 static uint64_t started_ns;

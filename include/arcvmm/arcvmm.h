@@ -206,6 +206,36 @@ ARCVMM_API int arcvmm_vm_milestone(struct arcvmm_vm *vm, unsigned i,
  */
 ARCVMM_API char *arcvmm_vm_stats(struct arcvmm_vm *vm);
 
+/* ---- a vsock device for another VMM's guest ---- */
+
+/*
+ * The vsock device behind a vhost-user socket, on a thread of its own: a guest
+ * of QEMU (vhost-user-vsock-pci, memory-backend-memfd with share=on) and this
+ * host talk through it.
+ */
+struct arcvmm_vhost_vsock;
+
+struct arcvmm_vhost_vsock_config {
+	const char *socket; /* where the other VMM connects */
+	const char *uds_path; /* hybrid socket of the host, or NULL */
+	uint64_t guest_cid;
+	/* For tests: the guest's connections to the host come back to it. */
+	bool hairpin;
+	arcvmm_log_fn *log; /* or NULL */
+	void *log_ctx;
+	enum arcvmm_log_level log_level;
+};
+ARCVMM_API int
+arcvmm_vhost_vsock_create(struct arcvmm_vhost_vsock **out,
+			  const struct arcvmm_vhost_vsock_config *c,
+			  struct arcvmm_error *e);
+ARCVMM_API void arcvmm_vhost_vsock_destroy(struct arcvmm_vhost_vsock *s);
+/*
+ * Counters and the state of every connection, as lines of text: malloc'd, NULL
+ * when out of memory. [any thread]
+ */
+ARCVMM_API char *arcvmm_vhost_vsock_dump(struct arcvmm_vhost_vsock *s);
+
 /* ---- the host ---- */
 
 /* One thing `arcvmm doctor` looked at. */
