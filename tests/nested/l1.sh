@@ -154,7 +154,8 @@ for v in "${kernels[@]}"; do
 	cp "$m"/modules.* "$p/kernel-$v/modules/${m##*/}/"
 	(cd "$m" && find kernel \( -name '*virtio*' -o -name '*vsock*' -o \
 		-name '*failover*' -o -name 'fuse*' -o -name 'overlay*' -o \
-		-name 'rng-core*' -o -name 'pvpanic*' \) -type f |
+		-name 'rng-core*' -o -name 'pvpanic*' -o \
+		-name 'button.ko*' -o -name 'evdev.ko*' \) -type f |
 		cpio -pdm --quiet "$p/kernel-$v/modules/${m##*/}")
 	[ ! -d "$m/kernel/drivers/virtio" ] ||
 		cp -rn "$m/kernel/drivers/virtio" \
