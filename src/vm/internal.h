@@ -52,6 +52,13 @@ struct vm_status_port {
 	size_t len;
 	char out[64]; /* orders not yet taken */
 	size_t out_len;
+	/* Milestones reported, and when the guest's clock was 0 by ours. */
+	struct {
+		struct timeline_entry *entry;
+		uint64_t guest_ns;
+	} marks[8];
+	unsigned nmarks;
+	uint64_t guest_start;
 };
 
 struct vm {

@@ -2,7 +2,9 @@
  * The line to the guest's init: the console port INITRAMFS_STATUS_PORT.
  *
  * In: lines "event NS text", NS being the guest's CLOCK_BOOTTIME
- * (docs/agent.md). Every byte is the guest's, so a hostile one can only lie
+ * (docs/agent.md). A line may have waited for the port, so the difference of
+ * the two clocks is the smallest one seen so far, and milestones that came with
+ * a worse one are put right. Every byte is the guest's, so a hostile one can only lie
  * about itself: unknown events, long lines and wrong numbers are dropped. Out:
  * "stop" asks init to end the command and power off; "ack" answers the line
  * after which init waits before it powers off, so that the line is not lost.
@@ -13,6 +15,7 @@
 
 #include "backend/stream.h"
 #include "base/bug.h"
+#include "base/clock.h"
 #include "vm/internal.h"
 
 /* Milestones it may report, so that a guest cannot invent names. */
@@ -33,18 +36,39 @@ static void send(struct vm *vm, const char *order)
 	stream_host_ready(p->stream);
 }
 
+/* Milestone @name at guest time @guest_ns. */
+static void milestone(struct vm *vm, const char *name, uint64_t guest_ns)
+{
+	struct vm_status_port *p = &vm->status_port;
+	uint64_t start = clock_ns() - guest_ns; /* of the guest's clock */
+
+	if (guest_ns > clock_ns())
+		return; /* it lies */
+	if (!p->nmarks || start < p->guest_start)
+		p->guest_start = start;
+	if (p->nmarks < array_size(p->marks)) {
+		p->marks[p->nmarks].entry = timeline_mark(&vm->timeline, name);
+		p->marks[p->nmarks++].guest_ns = guest_ns;
+	}
+	for (unsigned i = 0; i < p->nmarks; i++)
+		if (p->marks[i].entry)
+			atomic_store(&p->marks[i].entry->ns,
+				     p->guest_start + p->marks[i].guest_ns);
+}
+
 static void status_line(struct vm *vm, char *line)
 {
 	char *save = NULL;
 	char *event = strtok_r(line, " ", &save);
-	char *text = strtok_r(NULL, " ", &save) ? save : NULL;
+	char *ns = strtok_r(NULL, " ", &save);
+	const char *text = save;
 	bool last;
 
-	if (!event || !text)
+	if (!event || !ns)
 		return;
 	for (unsigned i = 0; i < array_size(milestones); i++)
 		if (!strcmp(event, milestones[i]))
-			timeline_mark(&vm->timeline, milestones[i]);
+			milestone(vm, milestones[i], strtoull(ns, NULL, 10));
 	last = !strcmp(event, "poweroff") || !strcmp(event, "reboot");
 	if (!strcmp(event, "exit")) {
 		char *end;

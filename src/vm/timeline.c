@@ -4,17 +4,24 @@
 
 #include "base/clock.h"
 
-void timeline_mark(struct timeline *t, const char *name)
+struct timeline_entry *timeline_mark_at(struct timeline *t, const char *name,
+					uint64_t ns)
 {
 	unsigned i = atomic_fetch_add(&t->count, 1);
 	struct timeline_entry *e;
 
 	if (i >= TIMELINE_MAX)
-		return;
+		return NULL;
 	e = &t->entries[i];
 	snprintf(e->name, sizeof(e->name), "%s", name);
-	e->ns = clock_ns();
+	atomic_store(&e->ns, ns);
 	atomic_store(&e->ready, true);
+	return e;
+}
+
+struct timeline_entry *timeline_mark(struct timeline *t, const char *name)
+{
+	return timeline_mark_at(t, name, clock_ns());
 }
 
 const struct timeline_entry *timeline_get(const struct timeline *t, unsigned i)

@@ -15,7 +15,7 @@
 struct timeline_entry {
 	atomic_bool ready; /* name and ns are written */
 	char name[TIMELINE_NAME_MAX];
-	uint64_t ns;
+	atomic_ullong ns;
 };
 
 struct timeline {
@@ -23,8 +23,13 @@ struct timeline {
 	struct timeline_entry entries[TIMELINE_MAX];
 };
 
-/* Note @name now; after TIMELINE_MAX marks nothing more is kept. */
-void timeline_mark(struct timeline *t, const char *name);
+/*
+ * Note @name now, or at @ns; after TIMELINE_MAX marks nothing more is kept. The
+ * entry is the timeline's; NULL when it was not kept.
+ */
+struct timeline_entry *timeline_mark(struct timeline *t, const char *name);
+struct timeline_entry *timeline_mark_at(struct timeline *t, const char *name,
+					uint64_t ns);
 /* NULL past the last. */
 const struct timeline_entry *timeline_get(const struct timeline *t, unsigned i);
 

@@ -227,6 +227,7 @@ static int compose_initramfs(struct vm *vm, const struct kernel *k,
 			   : c->uart   ? "ttyS0"
 				       : NULL,
 		.mounts = strv_get(&c->mounts),
+		.status_port = vm->console != NULL,
 	};
 
 	if (*vm->root_serial && !ic.root_disk) {
@@ -524,6 +525,6 @@ int vm_milestone(struct vm *vm, unsigned i, const char **name, uint64_t *ns)
 	if (!t)
 		return -ENOENT;
 	*name = t->name;
-	*ns = t->ns;
+	*ns = atomic_load(&t->ns);
 	return 0;
 }
