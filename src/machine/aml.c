@@ -259,8 +259,8 @@ void aml_notify(struct aml *a, const char *path, uint64_t value)
 }
 
 /*
- * A buffer: PkgLength, size, bytes. The size is written as a word and filled
- * in on closing.
+ * A buffer: PkgLength, size, bytes. The size is one byte, filled in on closing:
+ * no device here has more than a few descriptors.
  */
 size_t aml_resources(struct aml *a)
 {
@@ -269,8 +269,8 @@ size_t aml_resources(struct aml *a)
 	aml_name(a, "_CRS");
 	aml_byte(a, OP_BUFFER);
 	mark = a->len;
-	aml_byte(a, OP_WORD);
-	aml_le16(a, 0);
+	aml_byte(a, OP_BYTE);
+	aml_byte(a, 0);
 	return mark;
 }
 
@@ -307,7 +307,9 @@ void aml_resources_close(struct aml *a, size_t mark)
 {
 	aml_byte(a, RES_END);
 	aml_byte(a, 0); /* no checksum */
+	if (a->len - mark - 2 > UINT8_MAX)
+		a->overflow = true;
 	if (!a->overflow)
-		put_le16(a->buf + mark + 1, (uint16_t)(a->len - mark - 3));
+		a->buf[mark + 1] = (uint8_t)(a->len - mark - 2);
 	aml_close(a, mark);
 }
