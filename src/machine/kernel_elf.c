@@ -89,8 +89,11 @@ static int check_header(const Elf64_Ehdr *h, const uint8_t *elf, size_t len,
 static int add_seg(struct kernel_parsed *p, const Elf64_Phdr *ph,
 		   const uint8_t *elf, size_t len, struct err *e)
 {
-	struct kernel_seg s = { ph->p_paddr, elf + ph->p_offset, ph->p_filesz,
-				ph->p_memsz };
+	struct kernel_seg s = {
+		.gpa = ph->p_paddr,
+		.data_len = ph->p_filesz,
+		.mem_len = ph->p_memsz,
+	};
 	unsigned i;
 
 	if (!range_fits(ph->p_offset, ph->p_filesz, len))
@@ -116,6 +119,7 @@ static int add_seg(struct kernel_parsed *p, const Elf64_Phdr *ph,
 			       "has more than %d loadable segments, too many "
 			       "for a kernel",
 			       KERNEL_SEGS_MAX);
+	s.data = elf + ph->p_offset;
 	for (i = p->nsegs; i > 0 && p->segs[i - 1].gpa > s.gpa; i--)
 		p->segs[i] = p->segs[i - 1];
 	p->segs[i] = s;

@@ -82,27 +82,28 @@ static bool marked(const uint8_t *map, uint64_t page)
 static int write_seg(int fd, const struct kernel_seg *s, uint64_t base,
 		     uint8_t *map)
 {
-	uint64_t at = s->gpa - base, end = at + s->data_len;
-	uint64_t run = at; /* start of the bytes not yet written */
-	const uint8_t *data = s->data - at; /* indexed by offset in image */
+	uint64_t start = s->gpa - base; /* in the image */
+	uint64_t at = 0, run = 0; /* in the segment; run: not yet written */
 	int r;
 
-	while (at < end) {
+	while (at < s->data_len) {
+		uint64_t page = (start + at) / KERNEL_PAGE;
 		uint64_t next =
-			min_of(align_down(at, KERNEL_PAGE) + KERNEL_PAGE, end);
+			min_of((page + 1) * KERNEL_PAGE - start, s->data_len);
 
-		if (all_zero(data + at, next - at)) {
-			r = write_all(fd, data + run, at - run,
-				      KERNEL_HEAD_SIZE + run);
+		if (all_zero(s->data + at, next - at)) {
+			r = write_all(fd, s->data + run, at - run,
+				      KERNEL_HEAD_SIZE + start + run);
 			if (r < 0)
 				return r;
 			run = next;
 		} else {
-			mark(map, at / KERNEL_PAGE);
+			mark(map, page);
 		}
 		at = next;
 	}
-	return write_all(fd, data + run, at - run, KERNEL_HEAD_SIZE + run);
+	return write_all(fd, s->data + run, at - run,
+			 KERNEL_HEAD_SIZE + start + run);
 }
 
 static void find_extents(struct kernel_head *h, const uint8_t *map,
