@@ -120,7 +120,7 @@ static int set_key(struct run *r, const char *name, const char *value)
 	struct arcvmm_error e;
 
 	if (!strcmp(name, "console"))
-		r->console_stdio = !strcmp(value, "stdio");
+		r->console_stdio = !strncmp(value, "stdio", 5);
 	if (arcvmm_config_set(r->cfg, name, value, &e)) {
 		/* The library names options without dashes. */
 		if (e.code == -ENOENT)
@@ -144,7 +144,7 @@ static int parse_flag(struct run *r, char **argv, int *i)
 	k = own ? NULL : find_key(name);
 	if (!own && !k && !strncmp(name, "no-", 3)) {
 		k = find_key(name + 3);
-		if (k && !k->arg && !value)
+		if (k && (!k->arg || !strncmp(k->arg, "on|off", 6)) && !value)
 			return set_key(r, k->name, "off");
 		k = NULL;
 	}

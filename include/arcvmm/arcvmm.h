@@ -236,6 +236,45 @@ ARCVMM_API void arcvmm_vhost_vsock_destroy(struct arcvmm_vhost_vsock *s);
  */
 ARCVMM_API char *arcvmm_vhost_vsock_dump(struct arcvmm_vhost_vsock *s);
 
+/* ---- vsock: sockets between host and guest ---- */
+
+enum arcvmm_vsock_type { ARCVMM_VSOCK_STREAM = 1, ARCVMM_VSOCK_SEQPACKET = 2 };
+
+/*
+ * Connect to @port in the guest. The descriptor (an ordinary connected socket,
+ * close-on-exec, blocking, the caller's) comes once the guest has accepted.
+ *   -ECONNREFUSED     nobody listens there
+ *   -ETIMEDOUT        no answer within @timeout_ms (-1: 60 s); a guest that is
+ *                     not up yet is waited for
+ *   -ENODEV           the run has ended, or the VM has no vsock device
+ *   -EPROTONOSUPPORT  the guest's driver cannot do @type
+ * [any thread]
+ */
+ARCVMM_API int arcvmm_vsock_connect(struct arcvmm_vm *vm, uint32_t port,
+				    enum arcvmm_vsock_type type, int timeout_ms,
+				    struct arcvmm_error *e);
+
+/*
+ * Take the connections the guest makes to CID 2, @port. Beyond @backlog that
+ * wait to be accepted, the guest is refused. -EADDRINUSE. [any thread]
+ */
+struct arcvmm_listener;
+ARCVMM_API int arcvmm_vsock_listen(struct arcvmm_vm *vm, uint32_t port,
+				   enum arcvmm_vsock_type type,
+				   unsigned backlog,
+				   struct arcvmm_listener **out,
+				   struct arcvmm_error *e);
+/* Readable when a connection waits. The listener's: do not close it. */
+ARCVMM_API int arcvmm_listener_fd(const struct arcvmm_listener *l);
+/*
+ * The next connection, waiting for it unless @nonblock (-EAGAIN); @guest_port
+ * (when not NULL) says from where. -ESHUTDOWN when the run has ended.
+ */
+ARCVMM_API int arcvmm_listener_accept(struct arcvmm_listener *l,
+				      uint32_t *guest_port, bool nonblock);
+/* Before arcvmm_vm_destroy(), with no thread in accept. */
+ARCVMM_API void arcvmm_listener_close(struct arcvmm_listener *l);
+
 /* ---- the host ---- */
 
 /* One thing `arcvmm doctor` looked at. */

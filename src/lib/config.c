@@ -21,16 +21,21 @@
 #include "machine/initramfs.h"
 #include "virtio/virtio.h"
 
-enum field_type { F_STR, F_STRV, F_BOOL, F_UINT, F_SIZE, F_ENUM };
+enum field_type { F_STR, F_STRV, F_BOOL, F_UINT, F_SIZE, F_ENUM, F_RNG };
 
 struct field {
 	struct arcvmm_key key;
 	enum field_type type;
 	size_t offset; /* in struct vm_config */
 	uint64_t min, max;
-	const char *const *names; /* F_ENUM, stored as an int */
-	bool as_string; /* F_ENUM: stored as the word */
+	const char *const *names; /* F_ENUM: stored as an int */
+	/* A further check of the text, or NULL. */
+	int (*check)(const char *value, struct err *e);
 };
+
+static int check_console(const char *value, struct err *e);
+static int check_engine(const char *value, struct err *e);
+static int check_env(const char *value, struct err *e);
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 static const char *const cpu_models[] = {
@@ -45,256 +50,95 @@ static const char *const owners[] = {
 	NULL,
 };
 
-#define AT(f) offsetof(struct vm_config, f)
+/* clang-format off */
+#define FIELD(group, name, arg, type, field, min, max, names, check, rep, def, \
+	      help)                                                          \
+	{ { name, arg, help, def, rep, group }, type,                        \
+	  offsetof(struct vm_config, field), min, max, names, check }
+#define TEXT(group, name, arg, field, check, def, help) \
+	FIELD(group, name, arg, F_STR, field, 0, 0, NULL, check, false, def, help)
+#define LIST(group, name, arg, field, check, help) \
+	FIELD(group, name, arg, F_STRV, field, 0, 0, NULL, check, true, NULL, help)
+#define SWITCH(group, name, field, def, help) \
+	FIELD(group, name, NULL, F_BOOL, field, 0, 0, NULL, NULL, false, def, help)
+#define NUMBER(group, name, arg, type, field, min, max, def, help) \
+	FIELD(group, name, arg, type, field, min, max, NULL, NULL, false, def, help)
+#define CHOICE(group, name, arg, field, names, def, help) \
+	FIELD(group, name, arg, F_ENUM, field, 0, 0, names, NULL, false, def, help)
 
 static const struct field fields[] = {
-	/* boot */
-	{ { "kernel", "FILE",
-	    "Linux kernel: bzImage or ELF, as a distribution "
-	    "ships it",
-	    NULL, false, "boot" },
-	  F_STR,
-	  AT(kernel),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "modules", "DIR", "modules of that kernel",
-	    "found beside the kernel, or in /lib/modules", false, "boot" },
-	  F_STR,
-	  AT(modules),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "initrd", "FILE", "an initramfs to unpack before ours", NULL, true,
-	    "boot" },
-	  F_STRV,
-	  AT(initrds),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "cmdline", "TEXT",
-	    "words for the kernel command line; they win "
-	    "over the built-in ones",
-	    NULL, false, "boot" },
-	  F_STR,
-	  AT(cmdline),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "cmdline-defaults", NULL, "add the built-in command line words",
-	    "on", false, "boot" },
-	  F_BOOL,
-	  AT(cmdline_defaults),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "boot-messages", NULL, "let the kernel print what it does", "off",
-	    false, "boot" },
-	  F_BOOL,
-	  AT(boot_messages),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "init", NULL,
-	    "add our init to the initramfs and let it start the "
-	    "guest; off: the kernel gets your initrd only",
-	    "on", false, "boot" },
-	  F_BOOL,
-	  AT(init),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "module", "NAME", "load this kernel module too", NULL, true,
-	    "boot" },
-	  F_STRV,
-	  AT(extra_modules),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "kernel-cache", "DIR",
-	    "where unpacked kernels are kept; \"\" for "
-	    "no cache",
-	    "~/.cache/arcvmm", false, "boot" },
-	  F_STR,
-	  AT(cache),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	/* root */
-	{ { "root", "PATH",
-	    "root file system: a directory, a tar archive or a "
-	    "disk image",
-	    NULL, false, "root" },
-	  F_STR,
-	  AT(root),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-disk", "SPEC",
-	    "root on a disk: label=L, uuid=U, partuuid=U, "
-	    "partlabel=L or /dev/NAME",
-	    NULL, false, "root" },
-	  F_STR,
-	  AT(root_disk),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-fstype", "TYPE", "file system of the root disk",
-	    "by its superblock", false, "root" },
-	  F_STR,
-	  AT(root_fstype),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-flags", "OPTIONS", "mount options of the root disk", NULL,
-	    false, "root" },
-	  F_STR,
-	  AT(root_flags),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-readonly", NULL, "mount the root disk read-only", "off",
-	    false, "root" },
-	  F_BOOL,
-	  AT(root_readonly),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-overlay", NULL,
-	    "leave the root disk untouched: what the "
-	    "guest writes stays in its memory",
-	    "off", false, "root" },
-	  F_BOOL,
-	  AT(root_overlay),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "root-owner", "WHO",
-	    "owners of a packed directory's files: as on "
-	    "the host (keep) or the caller's become root",
-	    "auto: root unless started by root", false, "root" },
-	  F_ENUM,
-	  AT(root_owner),
-	  0,
-	  0,
-	  owners,
-	  false },
-	/* machine */
-	{ { "engine", "NAME", "auto, kvm or soft", "auto", false, "machine" },
-	  F_ENUM,
-	  AT(engine),
-	  0,
-	  0,
-	  engines,
-	  true },
-	{ { "cpus", "N", "virtual CPUs", "1", false, "machine" },
-	  F_UINT,
-	  AT(cpus),
-	  1,
-	  BOARD_CPUS_MAX,
-	  NULL,
-	  false },
-	{ { "mem", "SIZE", "memory", "256M", false, "machine" },
-	  F_SIZE,
-	  AT(mem),
-	  MiB(16),
-	  1ull << 46,
-	  NULL,
-	  false },
-	{ { "cpu-model", "MODEL",
-	    "host: all the host has; base: x86-64-v2, "
-	    "the same everywhere",
-	    "host", false, "machine" },
-	  F_ENUM,
-	  AT(cpu_model),
-	  0,
-	  0,
-	  cpu_models,
-	  false },
-	/* devices */
-	{ { "console", "WHERE", "stdio, pty, file:PATH, unix:PATH or off",
-	    "stdio", false, "devices" },
-	  F_STR,
-	  AT(console),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "uart", NULL,
-	    "a 16550 UART (ttyS0) beside the virtio console; its "
-	    "output goes there too",
-	    "off", false, "devices" },
-	  F_BOOL,
-	  AT(uart),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "rng", NULL, "a random number source for the guest", "on", false,
-	    "devices" },
-	  F_BOOL,
-	  AT(rng),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	/* guest */
-	{ { "env", "NAME=VALUE", "environment of the command", NULL, true,
-	    "guest" },
-	  F_STRV,
-	  AT(env),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "workdir", "DIR", "working directory of the command", "/", false,
-	    "guest" },
-	  F_STR,
-	  AT(cwd),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "user", "USER[:GROUP]", "who runs the command", "root", false,
-	    "guest" },
-	  F_STR,
-	  AT(user),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "hostname", "NAME", "the guest's host name", "arcvmm", false,
-	    "guest" },
-	  F_STR,
-	  AT(hostname),
-	  0,
-	  0,
-	  NULL,
-	  false },
-	{ { "mount", "'TYPE SOURCE TARGET [OPTIONS]'", "mount this too", NULL,
-	    true, "guest" },
-	  F_STRV,
-	  AT(mounts),
-	  0,
-	  0,
-	  NULL,
-	  false },
+	TEXT("boot", "kernel", "FILE", kernel, NULL, NULL,
+	     "Linux kernel: bzImage or ELF, as a distribution ships it"),
+	TEXT("boot", "modules", "DIR", modules, NULL,
+	     "found beside the kernel, or in /lib/modules",
+	     "modules of that kernel; \"none\" for one that needs none"),
+	LIST("boot", "initrd", "FILE", initrds, NULL,
+	     "an initramfs to unpack before ours"),
+	TEXT("boot", "cmdline", "TEXT", cmdline, NULL, NULL,
+	     "words for the kernel command line; they displace built-in ones"),
+	SWITCH("boot", "cmdline-defaults", cmdline_defaults, "on",
+	       "add the built-in command line words"),
+	SWITCH("boot", "boot-messages", boot_messages, "off",
+	       "let the kernel print what it does"),
+	LIST("boot", "module", "NAME", extra_modules, NULL,
+	     "load this kernel module too"),
+	SWITCH("boot", "init", init, "on",
+	       "our init starts the guest; off: your initrd does"),
+	TEXT("boot", "kernel-cache", "DIR", cache, NULL, "~/.cache/arcvmm",
+	     "where unpacked kernels are kept; \"\" for no cache"),
+
+	TEXT("root", "root", "PATH", root, NULL, NULL,
+	     "root file system: a directory, tar archive or disk image"),
+	TEXT("root", "root-disk", "SPEC", root_disk, NULL, NULL,
+	     "label=L, uuid=U, partuuid=U, partlabel=L or /dev/NAME"),
+	TEXT("root", "root-fstype", "TYPE", root_fstype, NULL,
+	     "by its superblock", "file system of the root disk"),
+	TEXT("root", "root-flags", "OPTIONS", root_flags, NULL, NULL,
+	     "mount options of the root disk"),
+	SWITCH("root", "root-readonly", root_readonly, "off",
+	       "mount the root disk read-only"),
+	SWITCH("root", "root-overlay", root_overlay, "off",
+	       "keep what the guest writes in its memory, not on the disk"),
+	CHOICE("root", "root-owner", "WHO", root_owner, owners, "auto",
+	       "owners of a packed directory: keep, root (yours become root)"),
+
+	TEXT("machine", "engine", "NAME", engine, check_engine, "auto",
+	     "auto, kvm or soft"),
+	NUMBER("machine", "cpus", "N", F_UINT, cpus, 1, BOARD_CPUS_MAX, "1",
+	       "virtual CPUs"),
+	NUMBER("machine", "mem", "SIZE", F_SIZE, mem, MiB(16), 1ull << 46,
+	       "256M", "memory"),
+	CHOICE("machine", "cpu-model", "MODEL", cpu_model, cpu_models, "host",
+	       "host: all the host has; base: x86-64-v2, the same everywhere"),
+
+	TEXT("devices", "console", "WHERE", console, check_console, "stdio",
+	     "stdio, pty, file:PATH, unix:PATH or off; then ,OPTIONS"),
+	SWITCH("devices", "uart", uart, "off",
+	       "a 16550 (ttyS0), whose output goes to the console's too"),
+	FIELD("devices", "rng", "on|off|rate=SIZE", F_RNG, rng, 0, 0, NULL,
+	      NULL, false, "on",
+	      "entropy for the guest, at most rate bytes a second"),
+	SWITCH("devices", "vsock", vsock, "on",
+	       "sockets between host and guest"),
+	NUMBER("devices", "cid", "N", F_UINT, cid, 3, UINT32_MAX - 1, "3",
+	       "the guest's vsock context ID"),
+	TEXT("devices", "vsock-uds", "PATH", vsock_uds, NULL, NULL,
+	     "a Unix socket for \"CONNECT port\"; the guest reaches PATH_port"),
+	SWITCH("devices", "vsock-hairpin", vsock_hairpin, "off",
+	       "for tests: the guest's connections come back to it"),
+
+	LIST("guest", "env", "NAME=VALUE", env, check_env,
+	     "environment of the command"),
+	TEXT("guest", "workdir", "DIR", cwd, NULL, "/",
+	     "working directory of the command"),
+	TEXT("guest", "user", "USER[:GROUP]", user, NULL, "root",
+	     "who runs the command"),
+	TEXT("guest", "hostname", "NAME", hostname, NULL, "arcvmm",
+	     "the guest's host name"),
+	LIST("guest", "mount", "'TYPE SOURCE TARGET [OPTIONS]'", mounts, NULL,
+	     "mount this too"),
 };
+/* clang-format on */
 
 /* ---- the vocabulary ---- */
 
@@ -303,7 +147,7 @@ static const struct virtio_dev_type *flag_type(const char *name)
 	for (unsigned i = 0; virtio_dev_types[i]; i++) {
 		const struct virtio_dev_type *t = virtio_dev_types[i];
 
-		if (t->flag && !strcmp(t->flag + 2, name))
+		if (t->flag && !strcmp(t->flag, name))
 			return t;
 	}
 	return NULL;
@@ -329,7 +173,7 @@ const struct arcvmm_key *arcvmm_config_key(unsigned i)
 	if (!t)
 		return NULL;
 	key = (struct arcvmm_key){
-		.name = t->flag + 2,
+		.name = t->flag,
 		.arg = "OPTIONS",
 		.help = t->summary,
 		.repeat = true,
@@ -340,7 +184,9 @@ const struct arcvmm_key *arcvmm_config_key(unsigned i)
 
 char *arcvmm_config_key_help(const char *name)
 {
-	const struct virtio_dev_type *t = flag_type(name);
+	bool by_name = !strcmp(name, "console") || !strcmp(name, "rng");
+	const struct virtio_dev_type *t =
+		by_name ? virtio_dev_type_by_name(name) : flag_type(name);
 	char *text;
 	int n;
 
@@ -379,49 +225,59 @@ static int set_string(char **s, const char *value, struct err *e)
 	return 0;
 }
 
-static int set_enum(const struct field *f, void *at, const char *value,
-		    struct err *e)
+static int unknown_word(const char *what, const char *value,
+			const char *const *names, struct err *e)
 {
-	const char *near;
+	const char *near = opt_nearest(value, enum_name_at, names);
 
-	for (int i = 0; f->names[i]; i++) {
-		if (strcmp(f->names[i], value))
-			continue;
-		if (f->as_string)
-			return set_string(at, value, e);
-		*(int *)at = i;
-		return 0;
-	}
-	near = opt_nearest(value, enum_name_at, f->names);
 	return err_set(e, -EINVAL, "%s: '%s' is not known; did you mean %s?",
-		       f->key.name, value, near ? near : f->names[0]);
+		       what, value, near ? near : names[0]);
 }
 
-static int set_bool(const char *name, bool *at, const char *value,
-		    struct err *e)
+static int check_engine(const char *value, struct err *e)
 {
-	if (!strcmp(value, "on") || !strcmp(value, "yes"))
-		*at = true;
-	else if (!strcmp(value, "off") || !strcmp(value, "no"))
-		*at = false;
-	else
-		return err_set(e, -EINVAL, "%s: '%s' is neither on nor off",
-			       name, value);
-	return 0;
+	for (int i = 0; engines[i]; i++)
+		if (!strcmp(engines[i], value))
+			return 0;
+	return unknown_word("engine", value, engines, e);
+}
+
+/* Parse @text as options of device type @t, to find mistakes. */
+static int check_options(const struct virtio_dev_type *t, const char *key,
+			 const char *text, struct err *e)
+{
+	void *options = calloc(1, t->options_size + 1);
+	int rc;
+
+	if (!options)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (t->defaults)
+		t->defaults(options);
+	rc = opt_parse(t->options, options, text, e);
+	if (rc)
+		err_prefix(e, rc, "%s '%s'", key, text);
+	opt_free(t->options, options);
+	free(options);
+	return rc;
 }
 
 static int check_console(const char *value, struct err *e)
 {
 	static const char *const plain[] = { "stdio", "pty", "off", NULL };
+	size_t len = strcspn(value, ",");
+	bool known = !strncmp(value, "file:", 5) || !strncmp(value, "unix:", 5);
+	char word[32];
 	const char *near;
 
+	known = known && len > 5;
 	for (int i = 0; plain[i]; i++)
-		if (!strcmp(value, plain[i]))
-			return 0;
-	if ((!strncmp(value, "file:", 5) || !strncmp(value, "unix:", 5)) &&
-	    value[5])
-		return 0;
-	near = opt_nearest(value, enum_name_at, plain);
+		known |= len == strlen(plain[i]) &&
+			 !strncmp(value, plain[i], len);
+	if (known)
+		return check_options(virtio_dev_type_by_name("console"),
+				     "console", value, e);
+	snprintf(word, sizeof(word), "%.*s", (int)len, value);
+	near = opt_nearest(word, enum_name_at, plain);
 	return err_set(e, -EINVAL,
 		       "console: '%s' is not stdio, pty, file:PATH, unix:PATH "
 		       "or off%s%s%s",
@@ -439,16 +295,47 @@ static int check_env(const char *value, struct err *e)
 	return 0;
 }
 
+static int set_enum(const struct field *f, int *at, const char *value,
+		    struct err *e)
+{
+	for (int i = 0; f->names[i]; i++) {
+		if (!strcmp(f->names[i], value)) {
+			*at = i;
+			return 0;
+		}
+	}
+	return unknown_word(f->key.name, value, f->names, e);
+}
+
+/* -EINVAL without a sentence when @value is no switch word. */
+static int parse_switch(const char *value, bool *at)
+{
+	if (!strcmp(value, "on") || !strcmp(value, "yes"))
+		*at = true;
+	else if (!strcmp(value, "off") || !strcmp(value, "no"))
+		*at = false;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int set_rng(struct vm_config *c, const char *value, struct err *e)
+{
+	int rc;
+
+	if (!parse_switch(value, &c->rng))
+		return 0;
+	rc = check_options(virtio_dev_type_by_name("rng"), "rng", value, e);
+	c->rng |= !rc;
+	return rc ? rc : set_string(&c->rng_options, value, e);
+}
+
 static int set_field(const struct field *f, struct vm_config *c,
 		     const char *value, struct err *e)
 {
 	void *at = (char *)c + f->offset;
-	int rc = 0;
+	int rc = f->check ? f->check(value, e) : 0;
 
-	if (f->offset == AT(console))
-		rc = check_console(value, e);
-	else if (f->offset == AT(env))
-		rc = check_env(value, e);
 	if (rc)
 		return rc;
 	switch (f->type) {
@@ -459,34 +346,27 @@ static int set_field(const struct field *f, struct vm_config *c,
 			return err_set(e, -ENOMEM, "out of memory");
 		return 0;
 	case F_BOOL:
-		return set_bool(f->key.name, at, value, e);
+		rc = parse_switch(value, at);
+		return rc ? err_set(e, rc, "%s: '%s' is neither on nor off",
+				    f->key.name, value)
+			  : 0;
 	case F_UINT:
 		return opt_uint(f->key.name, value, f->min, f->max, at, e);
 	case F_SIZE:
 		return opt_size(f->key.name, value, f->min, f->max, at, e);
 	case F_ENUM:
 		return set_enum(f, at, value, e);
+	case F_RNG:
+		return set_rng(c, value, e);
 	}
 	return 0;
 }
 
-/* Device options are checked by parsing them into a throw-away struct. */
 static int set_device(const struct virtio_dev_type *t, struct vm_config *c,
 		      const char *value, struct err *e)
 {
-	void *options = calloc(1, t->options_size + 1);
-	int rc;
+	int rc = check_options(t, t->flag, value, e);
 
-	if (!options)
-		return err_set(e, -ENOMEM, "out of memory");
-	if (t->defaults)
-		t->defaults(options);
-	rc = t->options ? opt_parse(t->options, options, value, e) : 0;
-	if (rc)
-		err_prefix(e, rc, "%s '%s'", t->flag, value);
-	if (t->options)
-		opt_free(t->options, options);
-	free(options);
 	if (rc)
 		return rc;
 	if (vm_config_add_device(c, t->name, value))

@@ -8,4 +8,8 @@
 /* Hand the sentence over; returns @rc. */
 int public_error(struct arcvmm_error *to, int rc, const struct err *from);
 
+/* The VM inside. */
+struct vm;
+struct vm *public_vm(struct arcvmm_vm *vm);
+
 #endif

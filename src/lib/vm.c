@@ -38,6 +38,11 @@ int public_error(struct arcvmm_error *to, int rc, const struct err *from)
 	return rc;
 }
 
+struct vm *public_vm(struct arcvmm_vm *vm)
+{
+	return vm->vm;
+}
+
 static void forward_log(void *ctx, enum log_level level, const char *text)
 {
 	struct arcvmm_vm *vm = ctx;

@@ -66,7 +66,7 @@ struct virtio_env {
 struct virtio_dev_type {
 	const char *name; /* "blk"; the file is dev/blk.c */
 	const char *summary; /* one line, for help */
-	/* "--disk", how the CLI names it; NULL: not made by a flag */
+	/* "disk", its configuration key and flag; NULL: made in other ways */
 	const char *flag;
 	uint32_t id; /* virtio device ID (5) */
 	const char *loop_name; /* wants a loop of its own, so named; or NULL */

@@ -13,6 +13,8 @@ void vm_config_init(struct vm_config *c)
 		.cmdline_defaults = true,
 		.init = true,
 		.rng = true,
+		.vsock = true,
+		.cid = 3,
 		.console_in = 0,
 		.console_out = 1,
 	};
@@ -45,7 +47,7 @@ void vm_config_free(struct vm_config *c)
 			     &c->cmdline,   &c->cache,	     &c->root,
 			     &c->root_disk, &c->root_fstype, &c->root_flags,
 			     &c->console,   &c->cwd,	     &c->user,
-			     &c->hostname };
+			     &c->hostname,  &c->vsock_uds,   &c->rng_options };
 
 	for (unsigned i = 0; i < array_size(strings); i++) {
 		free(*strings[i]);

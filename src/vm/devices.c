@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "machine/initramfs.h"
 #include "virtio/console.h"
+#include "virtio/vsock/vsock.h"
 #include "vm/internal.h"
 
 /* What makes the disk given by --root known to the guest's init. */
@@ -82,19 +83,28 @@ static int add_device(struct vm *vm, const char *type_name, const char *options,
 	return board_add_slot(vm->board, &d->slot, e);
 }
 
+/* Does the console's option string begin with the word @where? */
+static bool console_is(const char *options, const char *where)
+{
+	size_t n = strlen(where);
+
+	return !strncmp(options, where, n) && strchr(",", options[n]);
+}
+
 static int add_console(struct vm *vm, struct err *e)
 {
 	const struct vm_config *c = vm->config;
-	const char *where = c->console ? c->console : "stdio";
+	const char *options = c->console ? c->console : "stdio";
 	struct virtio_console_port port = { .name = INITRAMFS_STATUS_PORT };
 	struct virtio_console_host host = { .ports = &port, .nports = 1 };
-	int rc;
+	int rc = 0;
 
-	if (!strcmp(where, "stdio"))
+	if (console_is(options, "stdio")) {
+		options += strcspn(options, ",");
+		options += *options == ',';
 		rc = stream_open_fds(&host.console, vm->loop, c->console_in,
 				     c->console_out, e);
-	else
-		rc = stream_open(&host.console, vm->loop, where, &vm->log, e);
+	}
 	if (rc)
 		return err_prefix(e, rc, "console");
 	rc = status_open(vm, e);
@@ -104,7 +114,8 @@ static int add_console(struct vm *vm, struct err *e)
 	}
 	port.stream = vm->status_port.stream;
 	/* From here the streams are the device's, success or not. */
-	return add_device(vm, "console", NULL, &host, &vm->console, e);
+	rc = add_device(vm, "console", options, &host, &vm->console, e);
+	return rc ? err_prefix(e, rc, "console") : 0;
 }
 
 /* "path" with the commas of an option value doubled. */
@@ -151,6 +162,26 @@ static int add_root_disk(struct vm *vm, struct err *e)
 	return rc ? err_prefix(e, rc, "root") : 0;
 }
 
+static int add_vsock(struct vm *vm, struct err *e)
+{
+	const struct vm_config *c = vm->config;
+	char *uds = escape_commas(c->vsock_uds ? c->vsock_uds : "");
+	char *options = NULL;
+	int rc;
+
+	if (!uds || asprintf(&options, "cid=%llu,hairpin=%s%s%s",
+			     (unsigned long long)c->cid,
+			     c->vsock_hairpin ? "on" : "off",
+			     *uds ? ",uds=" : "", uds) < 0) {
+		free(uds);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	rc = add_device(vm, "vsock", options, NULL, &vm->vsock, e);
+	free(options);
+	free(uds);
+	return rc;
+}
+
 int devices_create(struct vm *vm, struct err *e)
 {
 	const struct vm_config *c = vm->config;
@@ -159,7 +190,9 @@ int devices_create(struct vm *vm, struct err *e)
 	if (!rc)
 		rc = add_root_disk(vm, e);
 	if (!rc && c->rng)
-		rc = add_device(vm, "rng", NULL, NULL, NULL, e);
+		rc = add_device(vm, "rng", c->rng_options, NULL, NULL, e);
+	if (!rc && c->vsock)
+		rc = add_vsock(vm, e);
 	for (size_t i = 0; !rc && i < c->ndevices; i++)
 		rc = add_device(vm, c->devices[i].type, c->devices[i].options,
 				NULL, NULL, e);
@@ -239,11 +272,22 @@ static unsigned console_backlog(struct vm *vm)
 	return vq_pending(vq) + vq->in_flight;
 }
 
+/* Who waits for the guest hears that it is gone. */
+static void close_vsock(struct vm *vm)
+{
+	if (!vm->vsock)
+		return;
+	loop_lock(vm->vsock->loop);
+	vsock_close_host(virtio_vsock_core(vm->vsock));
+	loop_unlock(vm->vsock->loop);
+}
+
 void devices_drain(struct vm *vm)
 {
 	uint64_t progress = clock_ns();
 	unsigned left, before = 0;
 
+	close_vsock(vm);
 	stop_loops(vm);
 	while (loop_turn(vm->loop, 0) > 0)
 		;
@@ -293,7 +337,7 @@ void devices_destroy(struct vm *vm)
 		virtio_dev_destroy(d->dev);
 		loop_destroy(d->own_loop);
 	}
-	vm->console = NULL;
+	vm->console = vm->vsock = NULL;
 }
 
 /* ---- the console from outside ---- */
@@ -322,9 +366,14 @@ void vm_console_resize(struct vm *vm, unsigned cols, unsigned rows)
 
 const char *vm_console_pty(const struct vm *vm)
 {
-	const char *where = vm->config->console;
+	const char *options = vm->config->console;
 
-	if (!where || strcmp(where, "pty") || !vm->console)
+	if (!options || !console_is(options, "pty"))
 		return NULL;
 	return stream_path(virtio_console_stream(vm->console, 0));
+}
+
+struct vsock *vm_vsock(const struct vm *vm)
+{
+	return vm->vsock ? virtio_vsock_core(vm->vsock) : NULL;
 }

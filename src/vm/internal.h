@@ -79,7 +79,7 @@ struct vm {
 	unsigned ncpus;
 	struct vm_device devices[VM_DEVICES_MAX];
 	unsigned ndevices;
-	struct virtio_dev *console; /* one of them, or NULL */
+	struct virtio_dev *console, *vsock; /* among them, or NULL */
 	struct vm_status_port status_port;
 	char root_serial[24]; /* of the disk that is the root, or "" */
 

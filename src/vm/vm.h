@@ -22,6 +22,7 @@
 
 struct err;
 struct vm;
+struct vsock;
 
 /* A device asked for: its type and its options as text. */
 struct vm_device_config {
@@ -47,10 +48,17 @@ struct vm_config {
 	bool root_readonly, root_overlay;
 	int root_owner; /* enum initramfs_owner */
 
-	char *console; /* "stdio", "pty", "file:F", "unix:S", "off" */
-	int console_in, console_out; /* for "stdio" */
+	/* Options of the console device; "stdio" as the first word means the
+	 * two descriptors below. NULL: "stdio". */
+	char *console;
+	int console_in, console_out;
 	bool uart; /* COM1 goes to the console's output as well */
 	bool rng;
+	char *rng_options;
+	bool vsock; /* the three below are for it */
+	uint64_t cid;
+	char *vsock_uds;
+	bool vsock_hairpin;
 	struct vm_device_config *devices;
 	size_t ndevices;
 
@@ -105,6 +113,9 @@ const char *vm_cmdline(const struct vm *vm);
 /* [any thread] */
 void vm_console_resize(struct vm *vm, unsigned cols, unsigned rows);
 const char *vm_console_pty(const struct vm *vm);
+
+/* The core of the vsock device, NULL when there is none. */
+struct vsock *vm_vsock(const struct vm *vm);
 
 /* [any thread] A milestone; -ENOENT past the last. */
 int vm_milestone(struct vm *vm, unsigned i, const char **name, uint64_t *ns);

@@ -53,7 +53,10 @@ says unknown-short 125 "unknown option '-z'" -- "$arcvmm" run -z
 says missing-value 125 'kernel needs a value' -- "$arcvmm" run --kernel
 says unknown-engine 125 'did you mean kvm' -- "$arcvmm" run --engine kmv
 says bad-console 125 'did you mean stdio' -- "$arcvmm" run --console stdoi
-says bad-switch 125 'neither on nor off' -- "$arcvmm" run --rng=maybe
+says bad-switch 125 'neither on nor off' -- "$arcvmm" run --vsock=maybe
+says bad-rng 125 'not a size' -- "$arcvmm" run --rng rate=x
+says bad-rng-key 125 'did you mean rate' -- "$arcvmm" run --rng rte=1K
+says bad-cid 125 'not within 3 to' -- "$arcvmm" run --cid 2
 says bad-env 125 'not NAME=VALUE' -- "$arcvmm" run --env FOO
 says bad-timeout 125 'not a number of seconds' -- "$arcvmm" run --timeout x
 says no-kernel 125 'no kernel' -- "$arcvmm" run

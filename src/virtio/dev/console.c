@@ -703,7 +703,6 @@ static const struct opt_desc console_opts[] = {
 const struct virtio_dev_type virtio_dev_console = {
 	.name = "console",
 	.summary = "the guest's console, and named ports",
-	.flag = "console",
 	.id = 3,
 	.options = console_opts,
 	.options_size = sizeof(struct console_options),

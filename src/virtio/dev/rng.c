@@ -204,7 +204,6 @@ static const struct opt_desc rng_opts[] = {
 const struct virtio_dev_type virtio_dev_rng = {
 	.name = "rng",
 	.summary = "entropy for the guest from the host's getrandom()",
-	.flag = "rng",
 	.id = 4,
 	.options = rng_opts,
 	.options_size = sizeof(struct rng_options),

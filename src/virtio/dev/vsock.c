@@ -168,7 +168,6 @@ static const struct opt_desc vsock_opts[] = {
 const struct virtio_dev_type virtio_dev_vsock = {
 	.name = "vsock",
 	.summary = "sockets between host and guest",
-	.flag = "vsock",
 	.id = 19,
 	.loop_name = "vsock-io",
 	.options = vsock_opts,
