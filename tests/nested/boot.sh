@@ -1,0 +1,188 @@
+#!/bin/bash
+# Boot stock Debian kernels under the KVM engine, in the L1 host.
+#
+#   boot.sh [-n N] [-k KERNELS] [-c CPUS] [-q] [ARCVMM]
+#     -n N     boots of each combination (2)
+#     -k       kernels ("6.1 6.12")     -c  vCPUs ("1 2")
+#     -q       the same under QEMU's microvm machine, in alternation
+#
+# Combinations: kernel x vCPUs x root (in the initramfs, on an ext4 disk). A
+# boot is good when the command, run in the guest from that root, prints its
+# line with the number of CPUs and arcvmm exits with the command's status (7).
+# Prints a line for each boot that failed and a table: boots, median wall time
+# of the whole process, median guest uptime at the command.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+n=2 kernels="6.1 6.12" cpus="1 2" qemu=
+while getopts n:k:c:q opt; do
+	case $opt in
+	n) n=$OPTARG ;;
+	k) kernels=$OPTARG ;;
+	c) cpus=$OPTARG ;;
+	q) qemu=1 ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+arcvmm=${1:-$top/build/gcc/arcvmm}
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+
+# A root with busybox and one command, as a folder and as an ext4 disk.
+root=$work/root
+mkdir -p "$root"/{bin,proc,sys,dev,tmp,etc,run}
+cp "$(command -v busybox)" "$root/bin/"
+for f in sh cat grep mount; do ln -s busybox "$root/bin/$f"; done
+cat >"$root/bin/hello" <<'IN'
+#!/bin/sh
+read -r up _ </proc/uptime
+echo "hello cpus=$(grep -c ^processor /proc/cpuinfo) uptime=$up" \
+	"root=$(grep -q ' / ext4' /proc/mounts && echo disk || echo ram)"
+exit 7
+IN
+chmod +x "$root/bin/hello"
+truncate -s 24M "$work/root.ext4"
+mke2fs -q -t ext4 -d "$root" "$work/root.ext4"
+
+args=(--bin "$arcvmm" --add "$root=root" --add "$work/root.ext4=root.ext4")
+for k in $kernels; do args+=(--kernel "$k"); done
+
+if [ -n "$qemu" ]; then
+	# QEMU gets the same root and modules in an initramfs of its own.
+	args+=(--bin "$(command -v qemu-system-x86_64)")
+	mkdir "$work/fw"
+	for d in /usr/share/qemu /usr/share/seabios; do
+		for f in bios-microvm.bin linuxboot_dma.bin; do
+			[ ! -e "$d/$f" ] || cp -nL "$d/$f" "$work/fw/"
+		done
+	done
+	args+=(--add "$work/fw=fw")
+	for k in $kernels; do
+		{ read -r _ && read -r m; } < <("$top/tools/fetch-kernel.sh" "$k")
+		i=$work/initrd-$k
+		cp -r "$root" "$i" && mkdir -p "$i"/{mod,new}
+		for f in insmod chroot reboot sleep; do
+			ln -s busybox "$i/bin/$f"
+		done
+		for f in virtio_ring virtio virtio_mmio virtio_blk; do
+			x=$(find "$m" -name "$f.ko*")
+			case $x in
+			*.xz) xz -dc "$x" >"$i/mod/$f.ko" ;;
+			*) cp "$x" "$i/mod/" ;;
+			esac
+		done
+		cat >"$i/init" <<'IN'
+#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+if grep -q fromdisk /proc/cmdline; then
+	for f in virtio_ring virtio virtio_mmio virtio_blk; do
+		insmod /mod/$f.ko
+	done
+	while [ ! -e /dev/vda ]; do sleep 0.02; done
+	mount -t ext4 /dev/vda /new
+	mount -t proc proc /new/proc
+	chroot /new /bin/hello
+else
+	/bin/hello
+fi
+reboot -f
+IN
+		chmod +x "$i/init"
+		(cd "$i" && find . | cpio -o -H newc --quiet -R 0:0) >"$i.cpio"
+		args+=(--add "$i.cpio=qemu-$k.cpio")
+	done
+fi
+
+cat >"$work/script" <<IN
+n=$n kernels="$kernels" cpus="$cpus" qemu=$qemu
+IN
+cat >>"$work/script" <<'IN'
+now() { read -r up _ </proc/uptime; echo "$up"; }
+arcvmm_boot() { # kernel cpus root
+	case $3 in
+	ram) set -- "$@" --root /p/root ;;
+	disk) cp /p/root.ext4 /tmp/root.ext4; set -- "$@" --root /tmp/root.ext4 ;;
+	esac
+	k=$1 c=$2
+	shift 3
+	timeout 100 arcvmm run --engine kvm --kernel /p/kernel-$k/vmlinuz \
+		--modules /p/kernel-$k/modules/* --mem 256M --cpus $c "$@" \
+		-- hello >/tmp/out 2>&1
+}
+qemu_boot() {
+	disk=
+	if [ $3 = disk ]; then
+		cp /p/root.ext4 /tmp/root.ext4
+		disk="-drive if=none,id=d,format=raw,file=/tmp/root.ext4
+			-device virtio-blk-device,drive=d"
+		set -- "$@" fromdisk
+	fi
+	timeout 100 qemu-system-x86_64 -L /p/fw -accel kvm \
+		-M microvm,acpi=on,rtc=off,pit=off,pic=off -cpu host \
+		-m 256 -smp $2 -nodefaults -no-user-config -no-reboot \
+		-display none -serial stdio -kernel /p/kernel-$1/vmlinuz \
+		-initrd /p/qemu-$1.cpio -append "console=ttyS0 quiet \
+		cryptomgr.notests reboot=t panic=-1 ${4:-}" $disk </dev/null >/tmp/out 2>&1
+	[ $? -eq 0 ] && return 7
+}
+one() { # vmm kernel cpus root
+	begun=$(now)
+	$1_boot $2 $3 $4
+	rc=$?
+	line=$(grep -a "^hello cpus=$3 .*root=$4" /tmp/out | tr -d '\r')
+	if [ $rc -eq 7 ] && [ -n "$line" ]; then
+		up=${line#*uptime=}
+		echo "BOOT $1 $2 $3 $4 ok $begun $(now) ${up%% *}"
+	else
+		echo "BOOT $1 $2 $3 $4 FAIL status $rc"
+		head -c 4000 /tmp/out | sed 's/^/    /'
+	fi
+}
+i=0
+while [ $i -lt $n ]; do
+	for k in $kernels; do for c in $cpus; do for r in ram disk; do
+		one arcvmm $k $c $r
+		[ -z "$qemu" ] || one qemu $k $c $r
+	done; done; done
+	i=$((i + 1))
+done
+IN
+"$here/l1.sh" "${args[@]}" --timeout $((120 + n * 300)) "$work/script" |
+	tee "$work/log" | grep --line-buffered -v '^BOOT.* ok ' || true
+
+LC_ALL=C awk '
+$1 == "BOOT" {
+	k = $2 " " $3 " " $4 " " $5
+	if (!(k in all)) order[++keys] = k
+	all[k]++
+	if ($6 == "ok") {
+		good[k]++
+		wall[k, good[k]] = $8 - $7
+		up[k, good[k]] = $9
+	} else
+		bad++
+	total++
+}
+function median(a, k, n,    i, j, t, v) {
+	if (!n) return "-"
+	for (i = 1; i <= n; i++) v[i] = a[k, i]
+	for (i = 2; i <= n; i++)
+		for (j = i; j > 1 && v[j - 1] > v[j]; j--) {
+			t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
+		}
+	return sprintf("%.2f (%.2f-%.2f)", v[int((n + 1) / 2)], v[1], v[n])
+}
+END {
+	printf "%-8s%-7s%-6s%-6s%-9s%-20s%s\n", "vmm", "kernel", "vcpus",
+		"root", "boots", "wall s (min-max)", "guest uptime s"
+	for (i = 1; i <= keys; i++) {
+		k = order[i]
+		split(k, f, " ")
+		printf "%-8s%-7s%-6s%-6s%-9s%-20s%s\n", f[1], f[2], f[3], f[4],
+			good[k] + 0 "/" all[k], median(wall, k, good[k]),
+			median(up, k, good[k])
+	}
+	exit !total || bad
+}' "$work/log"
