@@ -141,8 +141,8 @@ for f in "${bins[@]}"; do
 done
 for f in "${adds[@]}"; do
 	case $f in
-	*=*) mkdir -p "$(dirname "$p/${f#*=}")" && cp -rL "${f%%=*}" "$p/${f#*=}" ;;
-	*) cp -rL "$f" "$p/" ;;
+	*=*) mkdir -p "$(dirname "$p/${f#*=}")" && cp -a "${f%%=*}" "$p/${f#*=}" ;;
+	*) cp -a "$f" "$p/" ;;
 	esac
 done
 for v in "${kernels[@]}"; do
