@@ -174,7 +174,7 @@ int gdb_break_apply(struct gdb *g)
 		d.enabled =
 			d.single_step || d.hardware || d.software_breakpoints;
 		rc = hv_vcpu_set_debug(g->ops->cpu(g->target, i), &d);
-		if (rc < 0)
+		if (rc < 0 && (d.enabled || rc != -ENOTSUP))
 			return rc;
 	}
 	return 0;
