@@ -124,6 +124,10 @@ static const struct field fields[] = {
 	       "the guest's vsock context ID"),
 	TEXT("devices", "vsock-uds", "PATH", vsock_uds, NULL, NULL,
 	     "a Unix socket for \"CONNECT port\"; the guest reaches PATH_port"),
+	TEXT("machine", "gdb", "WHERE", gdb, NULL, NULL,
+	     "GDB server at tcp:PORT, tcp:ADDRESS:PORT or unix:PATH"),
+	SWITCH("machine", "gdb-wait", gdb_wait, "off",
+	       "start when the debugger says so"),
 	SWITCH("devices", "vsock-hairpin", vsock_hairpin, "off",
 	       "for tests: the guest's connections come back to it"),
 

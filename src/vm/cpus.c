@@ -21,7 +21,7 @@ static bool gate_pass(struct vm_cpu *cpu)
 	bool go;
 
 	pthread_mutex_lock(&vm->lock);
-	while (vm->paused && !vm->ending) {
+	while ((vm->paused || cpu->held) && !vm->ending) {
 		if (!cpu->parked) {
 			cpu->parked = true;
 			pthread_cond_broadcast(&vm->changed);
@@ -41,7 +41,9 @@ static void handle_exit(struct vm_cpu *cpu, const struct hv_exit *exit)
 
 	switch (exit->reason) {
 	case HV_EXIT_KICKED:
+		break;
 	case HV_EXIT_DEBUG:
+		debug_exit(cpu, exit);
 		break;
 	case HV_EXIT_RESET:
 		vm_end(vm, VM_END_REBOOT, "%s", "");

@@ -5,6 +5,7 @@
  *	cpus.c     vCPU threads, pause and resume
  *	devices.c  virtio devices: made from the configuration, attached, torn
  *		   down
+ *	debug.c    the VM as a debugger's target
  *	status.c   what the guest's init reports
  */
 #ifndef ARC_VM_INTERNAL_H
@@ -24,6 +25,7 @@
 #include "vm/timeline.h"
 #include "vm/vm.h"
 
+struct gdb;
 struct stream;
 
 #define VM_DEVICES_MAX 64
@@ -35,6 +37,7 @@ struct vm_cpu {
 	struct hv_vcpu *hv;
 	struct thread thread;
 	bool parked; /* under vm->lock: waits in the gate */
+	bool held; /* under vm->lock: the debugger keeps it there */
 };
 
 struct vm_device {
@@ -75,6 +78,7 @@ struct vm {
 	struct board *board;
 	struct hv_vm *hv;
 
+	struct gdb *gdb; /* NULL: no debugger can come */
 	struct vm_cpu *cpus;
 	unsigned ncpus;
 	struct vm_device devices[VM_DEVICES_MAX];
@@ -116,6 +120,13 @@ void devices_drain(struct vm *vm);
 void devices_destroy(struct vm *vm);
 /* What the guest writes to COM1 goes where the console's output goes. */
 void devices_uart_tx(void *ctx, const uint8_t *buf, size_t len);
+
+/* debug.c */
+int debug_open(struct vm *vm, struct err *e); /* after cpus_create() */
+void debug_close(struct vm *vm); /* before cpus_destroy() */
+/* The vCPU's run ended with HV_EXIT_DEBUG. */
+void debug_exit(struct vm_cpu *cpu, const struct hv_exit *exit);
+void debug_ended(struct vm *vm);
 
 /* status.c */
 int status_open(struct vm *vm, struct err *e);

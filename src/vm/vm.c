@@ -54,6 +54,7 @@ void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 	cpus_kick(vm);
 	if (write(vm->end_fd, &one, sizeof(one)) < 0)
 		log_warn(&vm->log, "end of run: eventfd: %s", strerror(errno));
+	debug_ended(vm);
 }
 
 /* Wait for the end, then join and drain; once, by whoever comes first. */
@@ -395,6 +396,8 @@ static int create_engine_vm(struct vm *vm, struct err *e)
 	if (!rc)
 		rc = cpus_create(vm, e);
 	if (!rc)
+		rc = debug_open(vm, e);
+	if (!rc)
 		timeline_mark(&vm->timeline, "vm-created");
 	return rc;
 }
@@ -464,6 +467,7 @@ void vm_destroy(struct vm *vm)
 	}
 	if (vm->loop)
 		loop_stop_thread(vm->loop);
+	debug_close(vm);
 	devices_destroy(vm);
 	cpus_destroy(vm);
 	if (vm->board)

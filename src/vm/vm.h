@@ -58,6 +58,8 @@ struct vm_config {
 	bool vsock; /* the three below are for it */
 	uint64_t cid;
 	char *vsock_uds;
+	char *gdb; /* where to listen for a debugger */
+	bool gdb_wait; /* do not start before it says so */
 	bool vsock_hairpin;
 	struct vm_device_config *devices;
 	size_t ndevices;
