@@ -148,12 +148,10 @@ void disk_submit(struct disk *d)
 
 /* ---- opening ---- */
 
-static int lock(int fd, bool readonly)
+/* @type is F_RDLCK, F_WRLCK or F_UNLCK. */
+static int lock(int fd, short type)
 {
-	struct flock fl = {
-		.l_type = readonly ? F_RDLCK : F_WRLCK,
-		.l_whence = SEEK_SET,
-	};
+	struct flock fl = { .l_type = type, .l_whence = SEEK_SET };
 
 	return fcntl(fd, F_OFD_SETLK, &fl) < 0 ? -errno : 0;
 }
@@ -293,7 +291,7 @@ static int open_image(struct disk *d, const struct disk_config *c,
 	rc = inspect(d, c->path, e);
 	if (rc)
 		return rc;
-	rc = lock(d->fd, c->readonly);
+	rc = lock(d->fd, c->readonly ? F_RDLCK : F_WRLCK);
 	if (rc == -EAGAIN || rc == -EACCES)
 		return err_set(e, -EBUSY,
 			       "disk %s: is in use by another disk%s", c->path,
@@ -359,8 +357,11 @@ void disk_close(struct disk *d)
 		return;
 	bug_on(d->under_way);
 	uring_destroy(d);
-	if (d->fd >= 0)
+	if (d->fd >= 0) {
+		/* The kernel may keep a ring, and its files, for a while. */
+		lock(d->fd, F_UNLCK);
 		close(d->fd);
+	}
 	if (d->buffered_fd >= 0)
 		close(d->buffered_fd);
 	free(d);
