@@ -54,10 +54,17 @@ $(B)/arcvmm: $(call obj,$(cli_src)) $(B)/libarcvmm.a
 
 -include $(patsubst %.o,%.d,$(call obj,$(lib_src) $(cli_src) $(unit_src)) $(guest_obj))
 
+$(B)/arcvmm.1: docs/man/arcvmm.1.in tools/make-man.sh $(B)/arcvmm
+	$(call say,MAN,$@) tools/make-man.sh $(B)/arcvmm $< $(VERSION) > $@
+
+#: man          the man page, from what the program says of itself
+.PHONY: man
+man: $(B)/arcvmm.1
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
 #: install      into PREFIX: library, header, pkg-config, CLI, man pages
-install: all
+install: all man
 	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/arcvmm,share/man/man1}
 	install -m755 $(B)/arcvmm $(DESTDIR)$(PREFIX)/bin/
 	install -m644 $(B)/libarcvmm.a $(DESTDIR)$(PREFIX)/lib/
@@ -68,7 +75,7 @@ install: all
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
 		-e 's|@LIBS@|$(LIBS)|' tools/arcvmm.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/arcvmm.pc
-	install -m644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m644 $(B)/arcvmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 install: SHELL := /bin/bash
 
 #: clean        remove build/ (cached kernels and test images stay)
