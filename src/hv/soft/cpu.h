@@ -261,6 +261,7 @@ struct soft_cpu {
 	uint32_t mode; /* MODE_*: soft_mode_changed() computes it */
 	int64_t budget; /* instructions until time is looked at again */
 	uint32_t events; /* any thread */
+	uint32_t sleeping; /* any thread: in a futex on events */
 	uint32_t tlb_ctx; /* low bits of matching tags: space and CPL */
 	uint64_t ea_base[8]; /* segment bases as this mode applies them */
 	struct soft_tlb tlb[SOFT_TLB_SIZE];
@@ -284,7 +285,10 @@ struct soft_cpu {
 	jmp_buf catch_fault; /* where soft_fault() goes */
 	struct soft_event fault; /* what it raised */
 	struct soft_event delivering; /* kind != 0: in soft_event_deliver() */
-	struct soft_event inject; /* from set_state: deliver before running */
+	struct soft_event inject; /* deliver before running on */
+	uint64_t int_rip; /* of the INT n being delivered */
+	bool was_soft; /* delivering is one of those */
+	uint32_t watch_hits; /* data breakpoints this instruction hit */
 	uint8_t shadow; /* 1 STI, 2 MOV SS: until the next instruction ends */
 	bool nmi_masked; /* until IRET */
 	uint32_t mp_state; /* enum hv_x86_mp_state */
@@ -300,12 +304,25 @@ struct soft_cpu {
 	unsigned ncpuid;
 
 	uint64_t tsc_offset; /* guest TSC = host TSC + this */
-	struct hv_counters counters; /* .instructions: see soft_icount() */
+	struct hv_counters counters; /* .instructions: without budget_used */
+	int64_t budget_start; /* what budget was when it was last filled */
+	uint32_t acks; /* any thread: SOFT_EV_TLB taken so often */
+	bool running; /* any thread: between start and end of soft_run() */
 	struct hv_debug debug;
 	struct hv_exit *exit; /* where a handler leaves the reason */
 	bool want_exit;
 	struct soft_block *block; /* last one entered */
 	struct insn *cur; /* the instruction in a slow path; NULL: none */
+	struct insn *ip; /* op.h: next, in builds without tail calls */
+	bool one_shot; /* mode has MODE_STEP for one instruction only */
+	bool irq_wait; /* the LAPIC has something that IF forbade */
+	/* A read-modify-write under way on the slow path: one or two pieces. */
+	struct {
+		uint64_t pa[2];
+		unsigned len[2];
+		bool locked;
+	} rmw;
+	uint64_t bounce;
 };
 
 static inline struct soft_cpu *soft_cpu_of(struct hv_vcpu *v)

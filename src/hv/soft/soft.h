@@ -1,0 +1,72 @@
+/* The VM of the software engine: what its vCPUs share. */
+#ifndef ARC_HV_SOFT_SOFT_H
+#define ARC_HV_SOFT_SOFT_H
+
+#include <pthread.h>
+
+#include "hv/soft/block.h"
+#include "hv/soft/clock.h"
+#include "irq/x86/irqchip.h"
+#include "irq/x86/lapic.h"
+#include "loop/loop.h"
+
+/* A region of RAM as the engine sees it. */
+struct soft_ram {
+	uint64_t base, size;
+	uint8_t *host;
+	bool readonly;
+	uint64_t *code; /* one word per page: see block.h */
+	unsigned long *dirty; /* any thread; NULL: not logged */
+	unsigned long *log; /* its memory, kept when the log goes off */
+};
+
+struct soft_irqfd;
+
+struct soft_vm {
+	struct hv_vm hv; /* first */
+	struct soft_ram ram[GMEM_MAX_REGIONS];
+	unsigned nram;
+	unsigned ncpus;
+	struct soft_cpu *cpu[64]; /* NULL until created */
+	struct irqchip *irqchip;
+	uint64_t epoch; /* any thread: counts interrupts from devices */
+	pthread_mutex_t split; /* split locks, atomics on MMIO */
+	struct soft_clock clock;
+	struct soft_irqfd *irqfds; /* under the loop's lock */
+};
+
+static inline struct soft_ram *soft_ram_at(struct soft_vm *vm, uint64_t pa)
+{
+	for (unsigned n = 0; n < vm->nram; n++)
+		if (pa - vm->ram[n].base < vm->ram[n].size)
+			return &vm->ram[n];
+	return NULL;
+}
+
+/* The host address of the page at @pa, or NULL when it is not RAM. */
+static inline uint8_t *soft_ram_page(struct soft_vm *vm, uint64_t pa)
+{
+	struct soft_ram *r = soft_ram_at(vm, pa);
+
+	return r ? r->host + ((pa & ~0xfffull) - r->base) : NULL;
+}
+
+/* mmu.c */
+int soft_mmu_init(struct soft_cpu *cpu);
+void soft_mmu_fini(struct soft_cpu *cpu);
+/* The CPL, RFLAGS.AC or the space changed. */
+void soft_mmu_context(struct soft_cpu *cpu);
+/* The physical address of a fetch from @la; faults. Fills the execute TLB. */
+uint64_t soft_fetch_pa(struct soft_cpu *cpu, uint64_t la);
+/* As a debugger sees it: no fault, no A/D update. */
+bool soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *pa);
+/* No TLB entry of this vCPU may write to physical page @pa any more; true if
+ * one could. */
+bool soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa);
+/* Drop all first-level write permission (dirty log). */
+void soft_mmu_protect_all(struct soft_cpu *cpu);
+
+/* run.c */
+int soft_run(struct soft_cpu *cpu, struct hv_exit *exit);
+
+#endif
