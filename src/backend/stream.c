@@ -295,7 +295,8 @@ static bool ring_flush(struct stream *s)
 		};
 		ssize_t n = put_out(s, &iov, 1);
 
-		if (n == -EAGAIN)
+		/* What a client did not take is for the next. */
+		if (n == -EAGAIN || (n < 0 && s->path))
 			return false;
 		if (n < 0)
 			break; /* the next write sees the error too */
@@ -466,7 +467,7 @@ static size_t write_through(struct stream *s, const struct iovec *iov,
 			log_warn(s->log, "console stream: output ends: %s",
 				 strerror((int)-put));
 			hang_up(s);
-			return len;
+			break;
 		}
 		done += (size_t)put;
 	}
@@ -475,18 +476,17 @@ static size_t write_through(struct stream *s, const struct iovec *iov,
 
 size_t stream_writev(struct stream *s, const struct iovec *iov, unsigned n)
 {
-	size_t len = total(iov, n), done;
+	size_t len = total(iov, n), done = 0;
 
 	s->want_output = false;
-	if (s->path && (!s->present || s->out.fd < 0)) {
-		done = ring_add(s, iov, n, 0, false);
-	} else if (s->out.fd < 0 && !s->is_host) {
+	if (s->present && (s->out.fd >= 0 || s->is_host) && ring_flush(s))
+		done = write_through(s, iov, n, len);
+	if (s->path && (!s->present || s->out.fd < 0))
+		done += ring_add(s, iov, n, done, false); /* for the next */
+	else if (s->out.fd < 0 && !s->is_host)
 		done = len; /* nobody, for good */
-	} else {
-		done = ring_flush(s) ? write_through(s, iov, n, len) : 0;
-		if (done < len)
-			done += ring_add(s, iov, n, done, true);
-	}
+	else if (done < len)
+		done += ring_add(s, iov, n, done, true);
 	s->want_output = done < len;
 	update_watches(s);
 	return done;
@@ -569,7 +569,8 @@ static void linger(struct stream *s)
 	while (!ring_flush(s)) {
 		struct pollfd p = { .fd = s->out.fd, .events = POLLOUT };
 
-		if (s->is_host || poll(&p, 1, STREAM_LINGER_MS) <= 0)
+		if (s->is_host || poll(&p, 1, STREAM_LINGER_MS) <= 0 ||
+		    !(p.revents & POLLOUT) || p.revents & (POLLERR | POLLHUP))
 			break;
 	}
 }

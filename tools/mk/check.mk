@@ -14,6 +14,8 @@ $(unit_bin): %: %.o $(unit_lib) $(B)/libarcvmm.a
 		$(B)/libarcvmm.a $(LIBS) -lcmocka $(unit_libs)
 $(call obj,$(unit_src)): CPPFLAGS += -Itests/unit
 .SECONDARY: $(call obj,$(unit_src))
+# Tests named test_oom replace the allocator.
+$(filter %/test_oom,$(unit_bin)): LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 unit: $(unit_bin)
 	@tools/run-tests.sh $(unit_bin)
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend/disk_impl.h"
 #include "base/bytes.h"
 #include "base/util.h"
 #include "snap/snap.h"
@@ -586,6 +587,41 @@ static void thread_exits(void **state)
 	}
 }
 
+/* What a short transfer leaves to be done. */
+static void short_transfer(void **state)
+{
+	char a[512], b[1024], c[512];
+	struct iovec iov[] = { { a, 512 }, { b, 1024 }, { c, 512 } };
+	struct disk d = { .buffered_fd = 5 };
+	struct disk_request r = { .op = DISK_READ,
+				  .offset = 4096,
+				  .len = 2048,
+				  .iov = iov,
+				  .niov = 3,
+				  .disk = &d };
+
+	(void)state;
+	assert_false(disk_advance(&r, -EINTR));
+	assert_int_equal(r.len, 2048);
+	assert_false(disk_advance(&r, 512));
+	assert_int_equal(r.niov, 2);
+	assert_ptr_equal(r.iov[0].iov_base, b);
+	assert_false(disk_advance(&r, 1000));
+	assert_ptr_equal(r.iov[0].iov_base, b + 1000);
+	assert_int_equal(r.iov[0].iov_len, 24);
+	assert_int_equal(r.offset, 4096 + 1512);
+	assert_int_equal(r.len, 536);
+	assert_true(r.buffered); /* direct I/O cannot do such a rest */
+	assert_true(disk_advance(&r, 536));
+	assert_int_equal(r.result, 0);
+	assert_int_equal(r.niov, 0);
+	r.len = 10;
+	assert_true(disk_advance(&r, 0));
+	assert_int_equal(r.result, -EIO);
+	assert_true(disk_advance(&r, -ENOSPC));
+	assert_int_equal(r.result, -ENOSPC);
+}
+
 /* The file is cut while in use: an I/O error, no endless loop. */
 static void short_file(void **state)
 {
@@ -700,6 +736,7 @@ int main(void)
 		cmocka_unit_test(multi_queue_random),
 		cmocka_unit_test(reset_in_flight),
 		cmocka_unit_test(thread_exits),
+		cmocka_unit_test(short_transfer),
 		cmocka_unit_test(short_file),
 		cmocka_unit_test(bad_disks),
 		cmocka_unit_test(snapshot),
