@@ -74,7 +74,7 @@ fl_cond(const struct soft_cpu *c, unsigned cc)
 		r = fl_zf(c);
 		break;
 	case 3:
-		r = fl_cf(c) | fl_zf(c);
+		r = (unsigned)fl_cf(c) | fl_zf(c);
 		break;
 	case 4:
 		r = fl_sf(c);
@@ -86,7 +86,7 @@ fl_cond(const struct soft_cpu *c, unsigned cc)
 		r = fl_sf(c) ^ fl_of(c);
 		break;
 	case 7:
-		r = fl_zf(c) | (fl_sf(c) ^ fl_of(c));
+		r = (unsigned)fl_zf(c) | (fl_sf(c) ^ fl_of(c));
 		break;
 	}
 	return r ^ (cc & 1);

@@ -165,7 +165,13 @@ SOFT_OP(popf_gen)
 	leave_after(cpu, i);
 }
 
-SYS_END(hlt, need_cpl0(cpu); cpu->mp_state = HV_X86_HALTED)
+static void halt(struct soft_cpu *cpu)
+{
+	need_cpl0(cpu);
+	cpu->mp_state = HV_X86_HALTED;
+	cpu->shadow = 0; /* STI's covered this instruction */
+}
+SYS_END(hlt, halt(cpu))
 SYS_END(int3, soft_software_int(cpu, SOFT_INT3, X86_BP))
 SYS_END(intn, soft_software_int(cpu, SOFT_INTN, (uint8_t)i->imm))
 SYS_END(icebp, soft_software_int(cpu, SOFT_ICEBP, X86_DB))
