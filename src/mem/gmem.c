@@ -1,8 +1,14 @@
 /*
  * Theory of operation: a sorted array of regions, searched linearly with the
- * last hit first (a VM has two to a handful). The RAM memfd is created with the
- * first RAM region and grows with each; pages are allocated by the host on
+ * last hit first (a VM has two to a handful). Pages are allocated by the host on
  * first touch, so an idle guest costs what it uses.
+ *
+ * RAM is private anonymous memory, aligned so that guest and host agree on what
+ * a 2 MiB page is, with huge pages asked for: a boot of a stock kernel then
+ * takes 1,300 page faults at the second level instead of 25,000, and loading
+ * the kernel a tenth of the time. tmpfs, which a memfd is, gives huge pages on
+ * few hosts, so a memfd is used only when another process has to map the guest
+ * (gmem_share()); it is created with the first RAM region and grows with each.
  */
 #include "mem/gmem.h"
 
@@ -17,11 +23,14 @@
 #include "base/err.h"
 #include "base/util.h"
 
+#define HUGE_PAGE MiB(2)
+
 struct gmem {
 	struct gmem_region regions[GMEM_MAX_REGIONS];
 	bool owned[GMEM_MAX_REGIONS]; /* RAM we mapped and will unmap */
 	unsigned count;
-	int ram_fd;
+	bool shared;
+	int ram_fd; /* -1 unless shared */
 	uint64_t ram_size;
 	gmem_writer_fn *writer;
 	void *writer_ctx;
@@ -96,17 +105,40 @@ static void region_insert(struct gmem *m, unsigned at,
 	m->count++;
 }
 
-int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e)
+void gmem_share(struct gmem *m)
 {
-	struct gmem_region r = {
-		.base = base,
-		.size = size,
-		.fd_offset = m->ram_size,
-	};
-	int at = region_slot(m, &r, e);
+	bug_on(m->ram_size);
+	m->shared = true;
+}
 
-	if (at < 0)
-		return at;
+/* @size bytes at an address that is a multiple of a huge page; NULL: errno. */
+static void *map_aligned(uint64_t size, int prot, int flags, int fd, off_t off)
+{
+	uint64_t room = size + HUGE_PAGE;
+	uint8_t *p, *at;
+
+	if (room < size) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	p = mmap(NULL, room, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	at = (uint8_t *)align_up((uintptr_t)p, HUGE_PAGE);
+	if (at > p)
+		munmap(p, (size_t)(at - p));
+	if (p + room > at + size)
+		munmap(at + size, (size_t)(p + room - (at + size)));
+	if (mmap(at, size, prot, flags | MAP_FIXED, fd, off) == MAP_FAILED) {
+		munmap(at, size);
+		return NULL;
+	}
+	return at;
+}
+
+static int grow_memfd(struct gmem *m, uint64_t size, struct err *e)
+{
 	if (m->ram_fd < 0)
 		m->ram_fd = memfd_create("guest-ram", MFD_CLOEXEC);
 	if (m->ram_fd < 0)
@@ -115,15 +147,34 @@ int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e)
 	if (ftruncate(m->ram_fd, (off_t)(m->ram_size + size)) < 0)
 		return err_set(e, -errno, "guest memory of %llu bytes: %s",
 			       (unsigned long long)size, strerror(errno));
-	r.host =
-		mmap(NULL, size, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_NORESERVE, m->ram_fd, (off_t)m->ram_size);
-	if (r.host == MAP_FAILED)
+	return 0;
+}
+
+int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e)
+{
+	struct gmem_region r = { .base = base, .size = size, .fd = -1 };
+	int at = region_slot(m, &r, e), rc;
+
+	if (at < 0)
+		return at;
+	if (m->shared) {
+		rc = grow_memfd(m, size, e);
+		if (rc < 0)
+			return rc;
+		r.fd = m->ram_fd;
+		r.fd_offset = m->ram_size;
+	}
+	r.host = map_aligned(
+		size, PROT_READ | PROT_WRITE,
+		MAP_NORESERVE |
+			(m->shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS),
+		r.fd, (off_t)r.fd_offset);
+	if (!r.host)
 		return err_set(e, -errno, "mapping %llu bytes of memory: %s",
 			       (unsigned long long)size, strerror(errno));
 	/* Guest pages in a core dump would leak secrets and fill disks. */
 	madvise(r.host, size, MADV_DONTDUMP);
-	r.fd = m->ram_fd;
+	madvise(r.host, size, MADV_HUGEPAGE); /* no matter if it cannot be */
 	m->ram_size += size;
 	region_insert(m, (unsigned)at, &r, true);
 	return 0;

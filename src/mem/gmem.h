@@ -7,9 +7,9 @@
  * destroyed (RAM is never unmapped while a VM lives). The guest may change the
  * bytes at any time: read once, check the copy, use the copy.
  *
- * RAM is one memfd mapped MAP_SHARED, carved into regions: on x86 one below
- * the 32-bit hole and one above 4 GiB. A region may also be backed by a
- * caller's mapping (a kernel file mapped copy-on-write, a DAX window).
+ * RAM is private memory, or one memfd mapped MAP_SHARED (gmem_share()), carved
+ * into regions: on x86 one below the 32-bit hole and one above 4 GiB. A region
+ * may also be backed by a caller's mapping (a DAX window).
  *
  * Threads: the region table is fixed once the VM runs; all reads are lock-free.
  */
@@ -56,8 +56,14 @@ int gmem_create(struct gmem **out);
 void gmem_destroy(struct gmem *m); /* NULL-safe */
 
 /*
- * Add @size bytes of zeroed RAM at @base, from the gmem's memfd. Fails with a
- * sentence when the range overlaps, is not page-aligned, is 0, or when the host
+ * Let other processes map the RAM (a vhost-user back end, a clone): it comes
+ * from a memfd, mapped MAP_SHARED, rather than from private memory. Costs huge
+ * pages on most hosts. Before the first gmem_add_ram().
+ */
+void gmem_share(struct gmem *m);
+
+/*
+ * Add @size bytes of zeroed RAM at @base. Fails with a sentence when the range overlaps, is not page-aligned, is 0, or when the host
  * has not that much.
  */
 int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e);

@@ -155,7 +155,6 @@ static int create_machine(struct vm *vm, struct err *e)
 	struct board_config bc = {
 		.ncpus = (unsigned)vm->config->cpus,
 		.mem_size = vm->config->mem,
-		.private_kernel = true,
 		.no_uart = !vm->config->uart,
 		.log = &vm->log,
 		.event = board_event,
