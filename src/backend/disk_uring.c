@@ -232,7 +232,8 @@ int uring_create(struct disk *d, unsigned depth)
 	u->disk = d;
 	u->last = &u->first;
 	u->event_fd = -1;
-	rc = ring_init(u, min_of(max_of(depth, DEPTH_MIN), DEPTH_MAX));
+	depth = max_of(depth, DEPTH_MIN);
+	rc = ring_init(u, min_of(depth, DEPTH_MAX));
 	if (rc < 0) {
 		free(u);
 		return rc;
