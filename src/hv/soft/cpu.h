@@ -315,6 +315,7 @@ struct soft_cpu {
 	struct insn *cur; /* the instruction in a slow path; NULL: none */
 	struct insn *ip; /* op.h: next, in builds without tail calls */
 	bool one_shot; /* mode has MODE_STEP for one instruction only */
+	unsigned pauses; /* PAUSE executed */
 	bool irq_wait; /* the LAPIC has something that IF forbade */
 	/* A read-modify-write under way on the slow path: one or two pieces. */
 	struct {

@@ -350,7 +350,8 @@ unsigned soft_decode(struct insn *i, const uint8_t *p, unsigned avail,
 		}
 		/* 90 is NOP: XCHG EAX,EAX would clear the upper half. */
 		if (map == 0 && op == 0x90 && i->rm == 0)
-			fn = soft_set_nop.r[size];
+			fn = x.rep == 0xf3 ? soft_set_pause.r[size]
+					   : soft_set_nop.r[size];
 	} else if (row->size == SZ_B && row->attr & RA_MODRM &&
 		   !(row->attr & RA_REGV)) {
 		i->reg = reg8(i->reg, x.rex);

@@ -553,6 +553,39 @@ static void mark_dirty(struct soft_ram *r, uint64_t pa)
 				  __ATOMIC_RELAXED);
 }
 
+/*
+ * While we wait for the bus, sync_writers() (vm.c) does not wait for us. Instead
+ * we look afterwards whether it asked, before the instruction can write again:
+ * the store of `running` there and the load of `events` here are both seq_cst.
+ */
+static void bus_done(struct soft_cpu *cpu)
+{
+	__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & SOFT_EV_TLB)
+		soft_mmu_protect_all(cpu);
+}
+
+uint64_t soft_bus_read(struct soft_cpu *cpu, enum bus_space space,
+		       uint64_t addr, unsigned len)
+{
+	uint64_t v;
+
+	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+	bus_read(cpu->hv.vm->config.bus, space, addr, len, &v);
+	bus_done(cpu);
+	return len < 8 ? v & ((1ull << 8 * len) - 1) : v;
+}
+
+void soft_bus_write(struct soft_cpu *cpu, enum bus_space space, uint64_t addr,
+		    unsigned len, uint64_t val)
+{
+	if (len < 8)
+		val &= (1ull << 8 * len) - 1;
+	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+	bus_write(cpu->hv.vm->config.bus, space, addr, len, val);
+	bus_done(cpu);
+}
+
 /* [pa, pa + len) is in one page. */
 static uint64_t phys_load(struct soft_cpu *cpu, uint64_t pa, unsigned len)
 {
@@ -586,8 +619,7 @@ static uint64_t phys_load(struct soft_cpu *cpu, uint64_t pa, unsigned len)
 			v |= phys_load(cpu, pa + n, 1) << 8 * n;
 		return v;
 	}
-	bus_read(cpu->hv.vm->config.bus, BUS_MMIO, pa, len, &v);
-	return len < 8 ? v & ((1ull << 8 * len) - 1) : v;
+	return soft_bus_read(cpu, BUS_MMIO, pa, len);
 }
 
 static void phys_store(struct soft_cpu *cpu, uint64_t pa, unsigned len,
@@ -636,9 +668,7 @@ static void phys_store(struct soft_cpu *cpu, uint64_t pa, unsigned len,
 		for (unsigned n = 0; n < len; n++)
 			phys_store(cpu, pa + n, 1, v >> 8 * n & 0xff);
 	} else {
-		if (len < 8)
-			v &= (1ull << 8 * len) - 1;
-		bus_write(cpu->hv.vm->config.bus, BUS_MMIO, pa, len, v);
+		soft_bus_write(cpu, BUS_MMIO, pa, len, v);
 	}
 }
 

@@ -136,7 +136,7 @@ static void scas1(struct soft_cpu *cpu, struct insn *i)
 
 static void ins1(struct soft_cpu *cpu, struct insn *i)
 {
-	uint64_t la, v;
+	uint64_t la;
 	unsigned size = i->osize, port = (uint16_t)cpu->gpr[X86_RDX];
 
 	soft_at(cpu, i);
@@ -145,8 +145,8 @@ static void ins1(struct soft_cpu *cpu, struct insn *i)
 	/* The device is read once: the store must not fault after that. */
 	soft_probe_write(cpu, la, size, SOFT_DATA);
 	cpu->counters.pio++;
-	bus_read(cpu->hv.vm->config.bus, BUS_PIO, port, size, &v);
-	soft_write(cpu, la, size, v, SOFT_DATA);
+	soft_write(cpu, la, size, soft_bus_read(cpu, BUS_PIO, port, size),
+		   SOFT_DATA);
 	advance(cpu, i, X86_RDI, step(cpu, i));
 }
 
@@ -159,7 +159,7 @@ static void outs1(struct soft_cpu *cpu, struct insn *i)
 	soft_io_check(cpu, port, size);
 	v = load(cpu, i, str_la(cpu, i, i->seg, cpu->gpr[X86_RSI], false));
 	cpu->counters.pio++;
-	bus_write(cpu->hv.vm->config.bus, BUS_PIO, port, size, v);
+	soft_bus_write(cpu, BUS_PIO, port, size, v);
 	advance(cpu, i, X86_RSI, step(cpu, i));
 }
 

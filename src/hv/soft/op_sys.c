@@ -3,6 +3,8 @@
  * system instructions that are done here. Most end their block: `finish` goes
  * back to the run loop, which looks at everything anew.
  */
+#include <sched.h>
+
 #include "bus/bus.h"
 #include "hv/soft/ops.h"
 #include "hv/soft/soft.h"
@@ -437,27 +439,32 @@ SYS_END(mov_to_dr, mov_to_dr_any(cpu, i))
 
 static void do_in(struct soft_cpu *cpu, unsigned port, unsigned size)
 {
-	uint64_t v;
-
 	soft_io_check(cpu, port, size);
 	cpu->counters.pio++;
-	bus_read(cpu->hv.vm->config.bus, BUS_PIO, port, size, &v);
-	soft_put_reg(cpu, 0, size, v);
+	soft_put_reg(cpu, 0, size, soft_bus_read(cpu, BUS_PIO, port, size));
 }
 static void do_out(struct soft_cpu *cpu, unsigned port, unsigned size)
 {
-	uint64_t v = cpu->gpr[0];
-
 	soft_io_check(cpu, port, size);
 	cpu->counters.pio++;
-	if (size < 8)
-		v &= (1ull << 8 * size) - 1;
-	bus_write(cpu->hv.vm->config.bus, BUS_PIO, port, size, v);
+	soft_bus_write(cpu, BUS_PIO, port, size, cpu->gpr[0]);
 }
 SYS_END(in_i, do_in(cpu, (uint8_t)i->imm, i->osize))
 SYS_END(out_i, do_out(cpu, (uint8_t)i->imm, i->osize))
 SYS_END(in_d, do_in(cpu, (uint16_t)cpu->gpr[X86_RDX], i->osize))
 SYS_END(out_d, do_out(cpu, (uint16_t)cpu->gpr[X86_RDX], i->osize))
+
+/*
+ * PAUSE. A vCPU that spins may keep from the host's CPU the one it waits for:
+ * give it away now and then.
+ */
+SOFT_OP(pause)
+{
+	if (unlikely(cpu->vm->ncpus > 1 && !(++cpu->pauses & 63)))
+		sched_yield();
+	NEXT;
+}
+SET(pause, .r = ALL(pause));
 
 /* ---- SSE, x87 ---- */
 

@@ -236,6 +236,7 @@ extern const struct soft_opset soft_set_movnti;
 extern const struct soft_opset soft_set_crc32;
 extern const struct soft_opset soft_set_sse;
 extern const struct soft_opset soft_set_x87;
+extern const struct soft_opset soft_set_pause;
 /* clang-format on */
 
 #endif
