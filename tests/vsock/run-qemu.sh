@@ -69,7 +69,7 @@ qemu-system-x86_64 -accel tcg -M q35 -cpu max -smp 1 -m 512M -nodefaults \
 	-kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initrd" \
 	-append "console=ttyS0 quiet panic=-1 cryptomgr.notests rdinit=/init" &
 qemu=$!
-pids+=($qemu)
+pids=($qemu $backend)
 
 status=0
 timeout "${TIMEOUT:-600}" "$work/peer" host "$work/uds" "$@" || status=$?

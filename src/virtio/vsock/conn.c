@@ -73,6 +73,7 @@ static void conn_close_fd(struct vconn *c)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
+	c->want_out = false;
 	obuf_free(&c->out);
 	seq_free(c);
 }
@@ -95,9 +96,18 @@ void conn_free(struct vconn *c)
 int conn_set_fd(struct vconn *c, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
+	int one = 1;
 
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
+	if (c->key.type == VSOCK_SEQPACKET) {
+		/* To tell an empty message from EOF; a message as large as the
+		 * window must fit. */
+		int size = (int)c->credit.buf_alloc;
+
+		setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	}
 	c->fd = fd;
 	/* Edge-triggered and for life: reading goes on to EAGAIN (I4). */
 	return watch_open(&c->watch, c->v->loop, fd,

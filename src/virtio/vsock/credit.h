@@ -118,9 +118,10 @@ static inline bool credit_heard(struct credit *c, uint32_t alloc, uint32_t fwd)
 	if (in_flight < 0)
 		return false;
 	c->peer_alloc = min_of(alloc, CREDIT_ALLOC_MAX);
-	if ((int32_t)(fwd - c->peer_fwd) <= 0)
-		return true;
+	if ((int32_t)(fwd - c->peer_fwd) < 0)
+		return true; /* old news */
 	c->peer_fwd = fwd;
+	/* (Equal counts too: empty messages move no count.) */
 	while (c->runs && (int32_t)(fwd - c->run[c->run_head].end) >= 0) {
 		c->packets -= c->run[c->run_head].packets;
 		c->run_head = (c->run_head + 1) % CREDIT_RUNS;

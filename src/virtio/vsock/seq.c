@@ -16,9 +16,7 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "virtio/iov.h"
@@ -141,6 +139,7 @@ bool seq_from_guest(struct vconn *c, const struct pkt_hdr *h,
 		conn_reset(c, -ENOMEM);
 		return false;
 	}
+	conn_forwarded(c, 0); /* less is free now (I6) */
 	if (!(h->flags & SEQ_F_EOM))
 		return true;
 	if (c->seq_count >= VSOCK_SEQ_MESSAGES) {
@@ -195,17 +194,21 @@ static enum rx_result seq_send_staged(struct vconn *c)
 	return RX_MORE;
 }
 
-/* recvmsg gave 0: EOF, or an empty message? */
+/*
+ * recvmsg gave 0: EOF, or an empty message? Only a message has a sender, which
+ * SO_PASSCRED (conn_set_fd()) makes the kernel tell.
+ */
 static bool seq_is_eof(const struct vconn *c)
 {
-	struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
-	int queued = 0;
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct msghdr m = { .msg_control = control.space,
+			    .msg_controllen = sizeof(control.space) };
 
-	if (poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP)) {
-		ioctl(c->fd, FIONREAD, &queued);
-		return queued == 0;
-	}
-	return false;
+	return recvmsg(c->fd, &m, MSG_PEEK | MSG_DONTWAIT) == 0 &&
+	       !CMSG_FIRSTHDR(&m);
 }
 
 static enum rx_result seq_read_failed(struct vconn *c, int err)

@@ -163,6 +163,8 @@ static bool on_data(struct vconn *c, const struct pkt_hdr *h,
 		v->n.g2h_buffered += h->len;
 		if (obuf_put(&c->out, iov, n, 0, h->len, c->credit.buf_alloc))
 			punish(c, &v->n.no_memory, -ENOMEM);
+		else
+			conn_forwarded(c, 0); /* less is free now (I6) */
 		return false;
 	}
 	v->tx_conn = c;
