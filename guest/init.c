@@ -32,6 +32,7 @@
 #include <unistd.h>
 #include <net/if.h>
 
+#include "agent.h"
 #include "config.h"
 #include "modules.h"
 #include "netlink.h"
@@ -40,17 +41,19 @@
 #include "spawn.h"
 #include "util.h"
 
-#define CONFIG	   "/.arcvmm/config"
-#define CONFIG_MAX (4u << 20)
-#define STOP_MS	   5000 /* for a command to end when asked to */
-#define KILL_MS	   2000 /* for all others */
-#define EXIT_SETUP 125 /* what we report when we could not run it */
+#define CONFIG	     "/.arcvmm/config"
+#define CONFIG_MAX   (4u << 20)
+#define STOP_MS	     5000 /* for a command to end when asked to */
+#define KILL_MS	     2000 /* for all others */
+#define AGENT_STARTS 100
+#define EXIT_SETUP   125 /* what we report when we could not run it */
 
 struct init {
 	struct config config;
 	struct report report;
 	int signals, uevents, acpi; /* fds, or -1 */
-	pid_t command; /* 0: none */
+	pid_t command, agent; /* 0: none */
+	unsigned agent_starts;
 	bool stopping, deaf;
 	uint64_t stop_end; /* when patience ends */
 	int how; /* RB_POWER_OFF or RB_AUTOBOOT */
@@ -229,6 +232,25 @@ static void hand_over(struct init *in)
 	}
 }
 
+/* The agent, again if it was killed; but not for ever. */
+static void run_agent(struct init *in)
+{
+	pid_t pid;
+
+	in->agent = 0;
+	if (!in->config.agent_port || in->agent_starts++ == AGENT_STARTS)
+		return;
+	pid = agent_start(in->config.agent_port);
+	if (pid < 0) {
+		say("agent: %s", strerror((int)-pid));
+		report(&in->report, "error", boot_ns(), "agent: %s",
+		       strerror((int)-pid));
+		return;
+	}
+	in->agent = pid;
+	report(&in->report, "agent", boot_ns(), "%u", in->config.agent_port);
+}
+
 static void run_command(struct init *in, const char *console)
 {
 	static char *shell[] = { "/bin/sh", NULL };
@@ -279,6 +301,8 @@ static void reap(struct init *in)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == in->agent && !in->stopping)
+			run_agent(in);
 		if (pid != in->command)
 			continue;
 		in->command = 0;
@@ -387,6 +411,7 @@ _Noreturn void init_run(void)
 	root_mount_more(c);
 	report(&in.report, "root", boot_ns(), "%s", c->root ? c->root : "");
 
+	run_agent(&in);
 	if (!c->argv && !c->serve)
 		hand_over(&in);
 	if (!c->serve)

@@ -22,9 +22,10 @@ allowed() {
 	src/virtio/vhost_user) echo "base mem loop virtio/[a-z_]*.h virtio/vhost_user" ;;
 	src/chip)       echo "base mem loop bus snap irq backend chip" ;;
 	src/machine)    echo "base mem loop bus snap irq hv virtio chip backend machine" ;;
+	src/agent)      echo "base loop agent" ;;
 	src/gdb)        echo "base mem loop hv gdb" ;;
-	src/vm)         echo "base mem loop bus snap irq hv virtio chip backend machine gdb vm" ;;
-	src/lib)        echo "base mem loop bus snap irq hv virtio chip backend machine gdb vm lib" ;;
+	src/vm)         echo "base mem loop bus snap irq hv virtio chip backend machine gdb agent vm" ;;
+	src/lib)        echo "base mem loop bus snap irq hv virtio chip backend machine gdb agent vm lib" ;;
 	esac
 }
 

@@ -24,8 +24,14 @@ $(call obj,$(lib_src)): | $(B)/gen/virtio_devices.h
 # The guest program: static, small, linked into the library as bytes. It is
 # built by musl-gcc for size, never with a sanitizer.
 GUEST_CC ?= musl-gcc
-guest_obj := $(patsubst %.c,$(B)/%.o,$(guest_src))
-$(guest_obj): $(B)/guest/%.o: guest/%.c
+# What host and guest both speak is the same source on both sides.
+guest_shared := frame.c copy_send.c copy_recv.c
+guest_own := $(patsubst %.c,$(B)/%.o,$(guest_src))
+guest_both := $(patsubst %.c,$(B)/guest/shared/%.o,$(guest_shared))
+guest_obj := $(guest_own) $(guest_both)
+$(guest_own): $(B)/guest/%.o: guest/%.c
+$(guest_both): $(B)/guest/shared/%.o: src/agent/%.c
+$(guest_obj):
 	@mkdir -p $(@D)
 	$(call say,GUESTCC,$<) $(GUEST_CC) -std=gnu11 -Os $(WARN) -D_GNU_SOURCE \
 		-ffunction-sections -fdata-sections -Iguest -Isrc \
