@@ -191,10 +191,11 @@ void stack_store_sp(struct soft_cpu *cpu, const struct soft_stack *st);
 /* LMSW (control.c). */
 void soft_lmsw(struct soft_cpu *cpu, uint16_t val);
 
-/* IF may have become 1: have the run loop look at the LAPIC. */
+/* Something may be deliverable now: have the run loop look at the LAPIC. (When
+ * only IF forbade it before, irq_wait says so already.) */
 static inline void soft_irq_window(struct soft_cpu *cpu)
 {
-	__atomic_fetch_or(&cpu->events, SOFT_EV_IRQ, __ATOMIC_RELAXED);
+	cpu->irq_wait = true;
 }
 
 #endif

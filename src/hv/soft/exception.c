@@ -51,8 +51,8 @@ bool soft_event_combine(const struct soft_event *first,
 static uint64_t frame_flags(struct soft_cpu *cpu, const struct soft_event *ev)
 {
 	uint64_t f = soft_get_flags(cpu);
-	bool code_breakpoint = ev->vector == X86_DB &&
-			       !(ev->dr6 & 1u << 13 /* general detect */);
+	/* (General detect, the other #DB fault, has none of these bits.) */
+	bool code_breakpoint = ev->vector == X86_DB && ev->dr6 & 15;
 
 	if (ev->kind == SOFT_FAULT && !code_breakpoint)
 		f |= FL_RF;

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "hv/soft/cpuid.h"
+#include "hv/soft/fx.h"
 #include "hv/soft/vcpu.h"
 
 int soft_vcpu_create(struct hv_vm *hv, unsigned index, struct hv_vcpu **out,
@@ -179,6 +180,7 @@ int soft_vcpu_set_state(struct hv_vcpu *v, const struct hv_x86_vcpu_state *s)
 	cpu->xcr0 = s->xcr0;
 	memcpy(cpu->msr, s->msr, sizeof(s->msr));
 	memcpy(cpu->fx, s->xsave, sizeof(cpu->fx));
+	fx_sanitize((struct fx_image *)cpu->fx);
 	cpu->tsc_offset = s->tsc - __rdtsc();
 	cpu->mp_state = s->mp_state;
 	cpu->shutdown = false;
