@@ -21,6 +21,7 @@ struct soft_ram {
 };
 
 struct soft_irqfd;
+struct soft_ioeventfd;
 
 struct soft_vm {
 	struct hv_vm hv; /* first */
@@ -32,6 +33,7 @@ struct soft_vm {
 	uint64_t epoch; /* any thread: counts interrupts from devices */
 	pthread_mutex_t split; /* split locks, atomics on MMIO */
 	struct soft_clock clock;
+	struct soft_ioeventfd *ioeventfds;
 	struct soft_irqfd *irqfds; /* under the loop's lock */
 };
 

@@ -156,6 +156,8 @@ int soft_vcpu_set_state(struct hv_vcpu *v, const struct hv_x86_vcpu_state *s)
 {
 	struct soft_cpu *cpu = soft_cpu_of(v);
 
+	if (s->mp_state > HV_X86_UNINITIALIZED)
+		return -EINVAL;
 	memcpy(cpu->gpr, s->gpr, sizeof(s->gpr));
 	cpu->gpr[SOFT_ZERO] = 0;
 	cpu->rip = cpu->next_rip = s->rip;
@@ -236,5 +238,7 @@ void soft_vcpu_counters(struct hv_vcpu *v, struct hv_counters *out)
 	const struct soft_cpu *cpu = soft_cpu_of(v);
 
 	*out = cpu->counters;
+	/* What would have been an exit of a hardware engine is one here. */
+	out->exits += out->mmio + out->pio + out->halts;
 	out->instructions += (uint64_t)(cpu->budget_start - cpu->budget);
 }

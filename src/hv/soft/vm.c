@@ -176,18 +176,57 @@ static int soft_irqfd(struct hv_vm *hv, unsigned gsi, int fd, bool add)
 	struct soft_vm *vm = soft_vm_of(hv);
 	int r;
 
+	if (!hv->config.loop)
+		return -EINVAL;
 	loop_lock(hv->config.loop);
 	r = add ? irqfd_add(vm, gsi, fd) : irqfd_remove(vm, gsi, fd);
 	loop_unlock(hv->config.loop);
 	return r;
 }
 
+struct soft_ioeventfd {
+	struct soft_ioeventfd *next;
+	struct bus_ioeventfd io;
+};
+
+static bool same_doorbell(const struct bus_ioeventfd *a,
+			  const struct bus_ioeventfd *b)
+{
+	return a->space == b->space && a->addr == b->addr && a->len == b->len &&
+	       a->match == b->match && a->match_any == b->match_any &&
+	       a->fd == b->fd;
+}
+
+/* The bus does the work; we remember what there is to remove. */
 static int soft_ioeventfd(struct hv_vm *hv, const struct bus_ioeventfd *io,
 			  bool add)
 {
-	if (add)
-		return bus_add_ioeventfd(hv->config.bus, io);
-	bus_remove_ioeventfd(hv->config.bus, io);
+	struct soft_vm *vm = soft_vm_of(hv);
+	struct soft_ioeventfd **p = &vm->ioeventfds, *f;
+	int r;
+
+	if (!add) {
+		while (*p && !same_doorbell(&(*p)->io, io))
+			p = &(*p)->next;
+		f = *p;
+		if (!f)
+			return -ENOENT;
+		bus_remove_ioeventfd(hv->config.bus, io);
+		*p = f->next;
+		free(f);
+		return 0;
+	}
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	r = bus_add_ioeventfd(hv->config.bus, io);
+	if (r) {
+		free(f);
+		return r;
+	}
+	f->io = *io;
+	f->next = vm->ioeventfds;
+	vm->ioeventfds = f;
 	return 0;
 }
 
@@ -291,6 +330,13 @@ static void vm_free(struct soft_vm *vm)
 	gmem_set_writer(vm->hv.config.mem, NULL, NULL);
 	while (vm->irqfds)
 		soft_irqfd(&vm->hv, vm->irqfds->gsi, vm->irqfds->fd, false);
+	while (vm->ioeventfds) {
+		struct soft_ioeventfd *f = vm->ioeventfds;
+
+		vm->ioeventfds = f->next;
+		bus_remove_ioeventfd(vm->hv.config.bus, &f->io);
+		free(f);
+	}
 	irqchip_destroy(vm->irqchip);
 	for (unsigned n = 0; n < vm->nram; n++) {
 		struct soft_ram *r = &vm->ram[n];

@@ -96,6 +96,9 @@ bool hvkit_open(struct hvkit *k, unsigned ncpus, hvkit_prepare_fn *prepare)
 	assert_int_equal(gmem_create(&k->mem), 0);
 	assert_int_equal(gmem_add_ram(k->mem, gpa(0), HVKIT_RAM, &e), 0);
 	assert_int_equal(bus_create(&k->bus), 0);
+	/* An engine without irqfds of its own emulates them here. */
+	assert_int_equal(loop_create(&k->loop, NULL), 0);
+	assert_int_equal(loop_start_thread(k->loop, "hvkit"), 0);
 	assert_int_equal(bus_add(k->bus, BUS_PIO, HVKIT_PORT, 16, &port_ops, k,
 				 NULL, &e),
 			 0);
@@ -110,6 +113,7 @@ bool hvkit_open(struct hvkit *k, unsigned ncpus, hvkit_prepare_fn *prepare)
 			 0);
 	c.mem = k->mem;
 	c.bus = k->bus;
+	c.loop = k->loop;
 	if (hv_vm_create(k->ops, &k->vm, &c, &e) ||
 	    hv_irqchip_create(k->vm, &e))
 		fail_msg("%s", e.text);
@@ -125,6 +129,8 @@ void hvkit_close(struct hvkit *k)
 	for (unsigned i = 0; i < k->ncpus; i++)
 		hv_vcpu_destroy(k->cpu[i]);
 	hv_vm_destroy(k->vm);
+	loop_stop_thread(k->loop);
+	loop_destroy(k->loop);
 	bus_destroy(k->bus);
 	gmem_destroy(k->mem);
 }
