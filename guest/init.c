@@ -155,6 +155,23 @@ static void find_console(const char *given, char *path, size_t size)
 		snprintf(path, size, "/dev/console");
 }
 
+/*
+ * Without a console the kernel starts us with 0, 1 and 2 closed: nothing else
+ * may get those numbers.
+ */
+static void reserve_stdio(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+		if (fd < 0)
+			fd = open("/", O_RDONLY);
+	} while (fd >= 0 && fd < 3);
+	if (fd >= 3)
+		close(fd);
+}
+
 /* Our own 0, 1 and 2. Opening must not make it our controlling terminal. */
 static void open_console(const char *path)
 {
@@ -390,8 +407,9 @@ _Noreturn void init_run(void)
 	int n;
 
 	umask(0);
-	catch_signals(&in);
 	root_mount_basics();
+	reserve_stdio();
+	catch_signals(&in);
 	read_config(&in);
 	report(&in.report, "hello", boot_ns(), "1 %s", ARCVMM_VERSION);
 	report(&in.report, "init", start, "%s", "");
