@@ -241,7 +241,9 @@ static const struct soft_opset *group15(const struct insn *i, unsigned mode)
 	if (i->flags & INSN_MEM) {
 		if (i->pfx)
 			return NULL;
-		return n <= 3 ? &soft_set_sse : n == 7 ? &soft_set_nop : NULL;
+		return n <= 3	? &soft_set_sse
+		       : n == 7 ? &soft_set_clflush
+				: NULL;
 	}
 	if (i->pfx == 0xf3)
 		return n <= 3 && mode & MODE_64 ? &soft_set_fsgsbase : NULL;
@@ -283,9 +285,9 @@ unsigned soft_decode(struct insn *i, const uint8_t *p, unsigned avail,
 			     : !(mode & MODE_32) != x.asize ? 2
 							    : 4);
 	i->base = i->index = SOFT_ZERO;
-	i->seg = (uint8_t)(x.seg >= 0		  ? (unsigned)x.seg
-			   : row->attr & RA_STACK ? X86_SS
-						  : X86_DS);
+	i->seg = (uint8_t)(row->attr & RA_STACK ? X86_SS
+			   : x.seg >= 0		? (unsigned)x.seg
+						: X86_DS);
 	i->flags =
 		(uint8_t)((x.lock ? INSN_LOCK : 0) |
 			  (x.rep == 0xf3 ? INSN_REP : 0) |

@@ -210,7 +210,11 @@ void stack_reserve(struct soft_cpu *cpu, const struct soft_stack *st,
 		   unsigned bytes)
 {
 	uint64_t la = stack_la(cpu, st, (st->sp - bytes) & st->mask, bytes);
+	unsigned top = st->flat ? 8 : 4;
 
+	/* The first push is the one at the top: its fault comes first. */
+	if (top < bytes)
+		soft_probe_write(cpu, la + bytes - top, top, st->how);
 	soft_probe_write(cpu, la, bytes, st->how);
 }
 

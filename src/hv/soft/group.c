@@ -163,6 +163,7 @@ static void group7_reg(struct soft_cpu *cpu, struct insn *i)
 		store16(cpu, i, cpu->cr0);
 		return;
 	case 6:
+		privileged(cpu); /* before the operand is read */
 		soft_lmsw(cpu, load16(cpu, i));
 		return;
 	}
@@ -190,6 +191,7 @@ static void group7_mem(struct soft_cpu *cpu, struct insn *i)
 		store16(cpu, i, cpu->cr0);
 		break;
 	case 6:
+		privileged(cpu); /* before the operand is read */
 		soft_lmsw(cpu, load16(cpu, i));
 		break;
 	case 7: { /* INVLPG: no limit or canonical fault, it just does nothing */

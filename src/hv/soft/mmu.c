@@ -452,12 +452,32 @@ again:
 	return 0;
 }
 
-static void noncanonical(struct soft_cpu *cpu) __attribute__((noreturn, cold));
-static void noncanonical(struct soft_cpu *cpu)
+/* PUSH, POP, CALL of an operand: is @la that operand, or the stack? */
+static bool is_stack(struct soft_cpu *cpu, const struct insn *i, uint64_t la)
+{
+	if (i->map || (i->opcode != 0xff && i->opcode != 0x8f) ||
+	    i->seg == X86_SS)
+		return i->seg == X86_SS;
+	if (!(i->flags & INSN_MEM))
+		return true;
+	return la - cpu->ea_base[i->seg] - soft_lea(cpu, i) > 8;
+}
+
+static void noncanonical(struct soft_cpu *cpu, uint64_t la)
+	__attribute__((noreturn, cold));
+static void noncanonical(struct soft_cpu *cpu, uint64_t la)
 {
 	const struct insn *i = cpu->cur;
 
-	soft_fault(cpu, i && i->seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
+	soft_fault(cpu, i && is_stack(cpu, i, la) ? X86_SS_FAULT : X86_GP, 0);
+}
+
+/* An access that leaves the canonical addresses: #GP before any #PF. */
+static inline void check_end(struct soft_cpu *cpu, uint64_t la, unsigned size)
+{
+	if (unlikely(!soft_canonical(la + size - 1)) && soft_canonical(la) &&
+	    cpu->efer & EFER_LMA)
+		noncanonical(cpu, la);
 }
 
 /* The physical page of @la, with rights checked, or a fault. */
@@ -474,7 +494,7 @@ static struct found translate(struct soft_cpu *cpu, uint64_t la,
 		return (struct found){ page, PG_W | PG_U | PG_D };
 	if (cpu->efer & EFER_LMA) {
 		if (unlikely(!soft_canonical(la)))
-			noncanonical(cpu);
+			noncanonical(cpu, la);
 	} else {
 		la = (uint32_t)la;
 		page = (uint32_t)page;
@@ -761,6 +781,7 @@ static uint64_t read_any(struct soft_cpu *cpu, uint64_t la, unsigned size,
 
 	if (unlikely(cpu->mode & MODE_STEP))
 		watch(cpu, la, size, ACC_READ);
+	check_end(cpu, la, size);
 	f = translate(cpu, la, ACC_READ, how);
 	pa = f.pa | (la & 0xfff);
 	if (how == SOFT_DATA)
@@ -781,6 +802,7 @@ static void write_any(struct soft_cpu *cpu, uint64_t la, unsigned size,
 
 	if (unlikely(cpu->mode & MODE_STEP))
 		watch(cpu, la, size, ACC_WRITE);
+	check_end(cpu, la, size);
 	f = translate(cpu, la, ACC_WRITE, how);
 	pa = f.pa | (la & 0xfff);
 	if (how == SOFT_DATA)
@@ -847,6 +869,7 @@ void soft_read_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len,
 	struct soft_tlb *t = &cpu->tlb[(la >> 12) & (SOFT_TLB_SIZE - 1)];
 	uint8_t *out = buf;
 
+	check_end(cpu, la, len);
 	if (how == SOFT_DATA &&
 	    t->rtag == (((la + len - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx)) {
 		memcpy(buf, (const void *)(la + t->addend), len);
@@ -889,9 +912,10 @@ void soft_write_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf,
 void soft_probe_write(struct soft_cpu *cpu, uint64_t la, unsigned len,
 		      enum soft_access how)
 {
+	check_end(cpu, la, len);
 	translate(cpu, la, ACC_WRITE, how);
 	if (((la + len - 1) ^ la) & SOFT_PAGE_MASK)
-		translate(cpu, la + len - 1, ACC_WRITE, how);
+		translate(cpu, (la + len - 1) & SOFT_PAGE_MASK, ACC_WRITE, how);
 }
 
 /* ---- what handlers call on a miss ---- */
@@ -939,6 +963,7 @@ void soft_rmw_begin(struct soft_cpu *cpu, struct insn *i, uint64_t la,
 	soft_at(cpu, i);
 	if (unlikely(cpu->mode & MODE_STEP))
 		watch(cpu, la, size, ACC_WRITE);
+	check_end(cpu, la, size);
 	f = translate(cpu, la, ACC_WRITE, SOFT_DATA);
 	fill(cpu, la, &f, ACC_WRITE);
 	cpu->rmw.pa[0] = f.pa | (la & 0xfff);

@@ -236,6 +236,19 @@ SOFT_OP(jmp_far_page)
 	soft_chain_far(cpu, i, i, FROM(i) + i->imm);
 }
 
+/* A branch to nowhere faults as the branch, before it has done anything. */
+static __attribute__((noinline, cold, noreturn)) void
+bad_target(struct soft_cpu *cpu, struct insn *i)
+{
+	soft_at(cpu, i);
+	soft_fault(cpu, X86_GP, 0);
+}
+#define CHECK_TARGET(to)                           \
+	do {                                       \
+		if (unlikely(!soft_canonical(to))) \
+			bad_target(cpu, i);        \
+	} while (0)
+
 #define JCC(cc)                                                   \
 	SOFT_OP(jcc_near_##cc)                                    \
 	{                                                         \
@@ -257,11 +270,10 @@ SOFT_OP(jmp_far_page)
 	}                                                         \
 	SOFT_OP(jcc_gen_##cc)                                     \
 	{                                                         \
-		uint64_t next = FROM(i);                          \
-                                                                  \
 		if (fl_cond(cpu, 0x##cc))                         \
-			next += i->imm;                           \
-		near_branch(cpu, i, next);                        \
+			near_branch(cpu, i, FROM(i) + i->imm);    \
+		else                                              \
+			no_branch(cpu, i);                        \
 	}
 #define SOFT_EACH_CC(x)                                                       \
 	x(0) x(1) x(2) x(3) x(4) x(5) x(6) x(7) x(8) x(9) x(a) x(b) x(c) x(d) \
@@ -270,8 +282,10 @@ SOFT_OP(jmp_far_page)
 /* Cut a target to the operand size and check the code segment's limit. */
 static uint64_t branch_target(struct soft_cpu *cpu, struct insn *i, uint64_t to)
 {
-	if (cpu->mode & MODE_64)
+	if (cpu->mode & MODE_64) {
+		CHECK_TARGET(to);
 		return to;
+	}
 	to &= i->osize == 2 ? 0xffff : 0xffffffff;
 	if (to > cpu->seg[X86_CS].limit) {
 		soft_at(cpu, i);
@@ -286,6 +300,12 @@ static inline void near_branch(struct soft_cpu *cpu, struct insn *i,
 	soft_jump(cpu, i, branch_target(cpu, i, to));
 }
 
+/* The operand size cuts a target, not the way on. */
+static inline void no_branch(struct soft_cpu *cpu, struct insn *i)
+{
+	soft_jump(cpu, i, cpu->mode & MODE_64 ? FROM(i) : (uint32_t)FROM(i));
+}
+
 SOFT_EACH_CC(JCC)
 
 SOFT_OP(jmp_gen)
@@ -294,11 +314,17 @@ SOFT_OP(jmp_gen)
 }
 SOFT_OP(jmp_e_r64)
 {
-	soft_jump(cpu, i, cpu->gpr[i->rm]);
+	uint64_t to = cpu->gpr[i->rm];
+
+	CHECK_TARGET(to);
+	soft_jump(cpu, i, to);
 }
 SOFT_OP(jmp_e_m64)
 {
-	soft_jump(cpu, i, soft_ld64(cpu, i, soft_ea_fast(cpu, i, 8)));
+	uint64_t to = soft_ld64(cpu, i, soft_ea_fast(cpu, i, 8));
+
+	CHECK_TARGET(to);
+	soft_jump(cpu, i, to);
 }
 SOFT_OP(jmp_e_r_gen)
 {
@@ -335,6 +361,7 @@ SOFT_OP(call_e_r64)
 {
 	uint64_t to = cpu->gpr[i->rm], sp = cpu->gpr[X86_RSP] - 8;
 
+	CHECK_TARGET(to);
 	soft_st64(cpu, i, sp, FROM(i));
 	cpu->gpr[X86_RSP] = sp;
 	soft_jump(cpu, i, to);
@@ -344,6 +371,7 @@ SOFT_OP(call_e_m64)
 	uint64_t to = soft_ld64(cpu, i, soft_ea_fast(cpu, i, 8));
 	uint64_t sp = cpu->gpr[X86_RSP] - 8;
 
+	CHECK_TARGET(to);
 	soft_st64(cpu, i, sp, FROM(i));
 	cpu->gpr[X86_RSP] = sp;
 	soft_jump(cpu, i, to);
@@ -372,6 +400,7 @@ SOFT_OP(ret_64)
 {
 	uint64_t sp = cpu->gpr[X86_RSP], to = soft_ld64(cpu, i, sp);
 
+	CHECK_TARGET(to);
 	cpu->gpr[X86_RSP] = sp + 8;
 	soft_jump(cpu, i, to);
 }
@@ -379,6 +408,7 @@ SOFT_OP(ret_i_64)
 {
 	uint64_t sp = cpu->gpr[X86_RSP], to = soft_ld64(cpu, i, sp);
 
+	CHECK_TARGET(to);
 	cpu->gpr[X86_RSP] = sp + 8 + (uint16_t)i->imm;
 	soft_jump(cpu, i, to);
 }
@@ -409,12 +439,10 @@ static uint64_t loop_target(struct soft_cpu *cpu, struct insn *i, bool zf_is,
 			    bool zf)
 {
 	uint64_t mask = count_mask(i), n = (cpu->gpr[X86_RCX] - 1) & mask;
-	uint64_t to = FROM(i);
+	uint64_t to = cpu->mode & MODE_64 ? FROM(i) : (uint32_t)FROM(i);
 
 	if (n && (!zf_is || fl_zf(cpu) == zf))
 		to = branch_target(cpu, i, to + i->imm);
-	else
-		to = branch_target(cpu, i, to);
 	soft_put_reg(cpu, X86_RCX, i->asize, n);
 	return to;
 }
@@ -432,11 +460,10 @@ SOFT_OP(loopne_op)
 }
 SOFT_OP(jcxz_op)
 {
-	uint64_t to = FROM(i);
-
 	if (!(cpu->gpr[X86_RCX] & count_mask(i)))
-		to += i->imm;
-	near_branch(cpu, i, to);
+		near_branch(cpu, i, FROM(i) + i->imm);
+	else
+		no_branch(cpu, i);
 }
 
 #define ALL(f)             \

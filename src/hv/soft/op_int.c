@@ -401,6 +401,12 @@ SOFT_OP(nop)
 {
 	NEXT;
 }
+/* There is no cache to flush, but it faults as a load does. */
+SOFT_OP(clflush)
+{
+	(void)soft_ld8(cpu, i, soft_ea_fast(cpu, i, 1));
+	NEXT;
+}
 /* LFENCE, SFENCE: stores and loads are in order anyway. MFENCE is not free. */
 SOFT_OP(fence)
 {
@@ -535,6 +541,7 @@ SIMPLE(aaa);
 SIMPLE(aas);
 SIMPLE(aam);
 SIMPLE(aad);
+SET(clflush, .m = ALL(clflush));
 SET(nop, .r = ALL(nop), .m = ALL(nop));
 SET(fence, .r = ALL(fence), .m = ALL(fence));
 SET(ud, .r = ALL(ud), .m = ALL(ud), .l = ALL(ud));

@@ -21,11 +21,12 @@ static inline void finish(struct soft_cpu *cpu, struct insn *i)
 	soft_leave(cpu, cpu->next_rip);
 }
 
-/* Ends the block. */
+/* Ends the block; a shadow from before it ends with it. */
 #define SYS_END(name, call)      \
 	SOFT_OP(name)            \
 	{                        \
 		soft_at(cpu, i); \
+		cpu->shadow = 0; \
 		call;            \
 		finish(cpu, i);  \
 	}
@@ -225,28 +226,43 @@ SYS_END(callf_e, callf_m(cpu, i))
 
 /* ---- segment registers ---- */
 
+/* REX.R has no meaning here; CS and what is no register are #UD. */
+static enum x86_seg target_seg(struct soft_cpu *cpu, const struct insn *i)
+{
+	unsigned seg = i->reg & 7;
+
+	if (seg == X86_CS || seg >= X86_SEG_COUNT)
+		soft_fault0(cpu, X86_UD);
+	return (enum x86_seg)seg;
+}
 static void load_seg(struct soft_cpu *cpu, struct insn *i, uint16_t sel)
 {
-	if (i->reg == X86_CS || i->reg >= X86_SEG_COUNT)
-		soft_fault0(cpu, X86_UD);
-	soft_load_seg(cpu, (enum x86_seg)i->reg, sel);
-	if (i->reg == X86_SS)
+	enum x86_seg seg = target_seg(cpu, i);
+
+	soft_load_seg(cpu, seg, sel);
+	if (seg == X86_SS)
 		cpu->shadow = 2;
 }
-SYS_END(mov_to_seg_r, load_seg(cpu, i, (uint16_t)cpu->gpr[i->rm]))
-SYS_END(mov_to_seg_m,
+static void load_seg_m(struct soft_cpu *cpu, struct insn *i)
+{
+	target_seg(cpu, i); /* before the operand is read */
 	load_seg(cpu, i,
 		 (uint16_t)soft_read(cpu, soft_ea(cpu, i, 2, false), 2,
-				     SOFT_DATA)))
+				     SOFT_DATA));
+}
+SYS_END(mov_to_seg_r, load_seg(cpu, i, (uint16_t)cpu->gpr[i->rm]))
+SYS_END(mov_to_seg_m, load_seg_m(cpu, i))
 static void from_seg(struct soft_cpu *cpu, struct insn *i)
 {
-	if (i->reg >= X86_SEG_COUNT)
+	unsigned seg = i->reg & 7; /* REX.R has no meaning here */
+
+	if (seg >= X86_SEG_COUNT)
 		soft_fault0(cpu, X86_UD);
 	if (i->flags & INSN_MEM)
 		soft_write(cpu, soft_ea(cpu, i, 2, true), 2,
-			   cpu->seg[i->reg].selector, SOFT_DATA);
+			   cpu->seg[seg].selector, SOFT_DATA);
 	else
-		soft_put_reg(cpu, i->rm, i->osize, cpu->seg[i->reg].selector);
+		soft_put_reg(cpu, i->rm, i->osize, cpu->seg[seg].selector);
 }
 SYS(mov_from_seg, from_seg(cpu, i))
 
@@ -308,8 +324,7 @@ static void arpl_any(struct soft_cpu *cpu, struct insn *i)
 	if (!soft_protected(cpu))
 		soft_fault0(cpu, X86_UD);
 	if (i->flags & INSN_MEM) {
-		la = soft_ea(cpu, i, 2, true);
-		soft_probe_write(cpu, la, 2, SOFT_DATA);
+		la = soft_ea(cpu, i, 2, false);
 		d = (uint16_t)soft_read(cpu, la, 2, SOFT_DATA);
 	} else {
 		d = (uint16_t)cpu->gpr[i->rm];
@@ -318,7 +333,8 @@ static void arpl_any(struct soft_cpu *cpu, struct insn *i)
 	if (low) {
 		d = (uint16_t)((d & ~3) | (s & 3));
 		if (i->flags & INSN_MEM)
-			soft_write(cpu, la, 2, d, SOFT_DATA);
+			soft_write(cpu, soft_ea(cpu, i, 2, true), 2, d,
+				   SOFT_DATA);
 		else
 			soft_put_reg(cpu, i->rm, 2, d);
 	}

@@ -162,6 +162,7 @@ extern const struct soft_opset soft_set_cbw;
 extern const struct soft_opset soft_set_cwd;
 extern const struct soft_opset soft_set_xchg_acc;
 extern const struct soft_opset soft_set_bswap;
+extern const struct soft_opset soft_set_clflush;
 extern const struct soft_opset soft_set_nop;
 extern const struct soft_opset soft_set_ud;
 extern const struct soft_opset soft_set_clc;

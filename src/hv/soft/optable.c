@@ -114,7 +114,7 @@ static const struct soft_row crc32_v[4] = {
 #define SSE	R("sse", sse, SZ_Y, IM_NONE, MRM)
 #define SSE_IB	R("sse Ib", sse, SZ_Y, IM_UB, MRM)
 #define NOP_E	R("nop Ev", nop, SZ_V, IM_NONE, MRM)
-#define X87	R("x87", x87, SZ_Y, IM_NONE, MRM)
+#define X87	R("x87", x87, SZ_V, IM_NONE, MRM)
 
 #define JCC(base, k, im, at) \
 	[base + 0x##k] = R("jcc J", jcc_##k, SZ_N, im, RA_END | RA_REL)
@@ -131,9 +131,9 @@ static const struct soft_row crc32_v[4] = {
 	[base + 0x##k] = R("setcc Eb", setcc_##k, SZ_B, IM_NONE, MRM)
 
 #define PUSH_SEG(op, n, s, at) \
-	[op] = R(n, push_seg, SZ_S, IM_NONE, RA_ARGREG | at, .arg = s)
+	[op] = R(n, push_seg, SZ_S, IM_NONE, RA_ARGREG | RA_STACK | at, .arg = s)
 #define POP_SEG(op, n, s, at) \
-	[op] = R(n, pop_seg, SZ_S, IM_NONE, RA_ARGREG | RA_END | at, .arg = s)
+	[op] = R(n, pop_seg, SZ_S, IM_NONE, RA_ARGREG | RA_STACK | RA_END | at, .arg = s)
 #define LSEG(op, n, s, at) \
 	[op] = R(n, lseg, SZ_V, IM_ARG, MRM | RA_END | at, .arg = s)
 

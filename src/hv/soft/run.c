@@ -95,6 +95,10 @@ static bool caught(struct soft_cpu *cpu)
 	cpu->cur = NULL;
 	cpu->block = &soft_no_block;
 	if (cpu->delivering.kind != SOFT_NO_EVENT) {
+		/* Lost or not, a page fault has left its address. */
+		if (cpu->fault.kind == SOFT_FAULT &&
+		    cpu->fault.vector == X86_PF)
+			cpu->cr2 = cpu->fault.cr2;
 		if (cpu->was_soft)
 			cpu->rip = cpu->int_rip;
 		if (!soft_event_combine(&cpu->delivering, &cpu->fault, &out))

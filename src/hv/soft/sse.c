@@ -193,7 +193,9 @@ static void commit(struct soft_cpu *cpu, const struct insn *i,
 			       (soft_get_flags(cpu) & ~(uint64_t)FL_ARITH) |
 				       (a->flags & FL_ARITH));
 	if (op->reg == SSE_MM)
-		enter_mmx(soft_fx(cpu), to_rm ? -1 : i->reg);
+		enter_mmx(soft_fx(cpu), !to_rm			   ? i->reg
+					: op->rm == SSE_MM && !mem ? i->rm
+								   : -1);
 	else if (op->rm == SSE_MM && !(mem && op->flags & SSE_MEM_NO_MMX))
 		enter_mmx(soft_fx(cpu), to_rm && !mem ? i->rm : -1);
 }

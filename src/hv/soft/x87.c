@@ -282,6 +282,8 @@ static void arith(struct soft_cpu *cpu, struct insn *i, int size)
 		la = soft_ea(cpu, i, bytes, size < 0);
 		if (size > 0)
 			soft_read_bytes(cpu, la, s->mem, bytes, SOFT_DATA);
+		else /* faults even when an exception will suppress it */
+			soft_probe_write(cpu, la, bytes, SOFT_DATA);
 	}
 	memcpy(w, fx, offsetof(struct fx_image, xmm));
 	w->mxcsr = MXCSR_RESET;
