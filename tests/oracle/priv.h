@@ -1,0 +1,11 @@
+/*
+ * The privileged part: what no user program can ask the host, against
+ * expectations written from the manuals.
+ */
+#ifndef ARC_ORACLE_PRIV_H
+#define ARC_ORACLE_PRIV_H
+
+/* Runs all tables, prints what fails; the exit status. */
+int priv_run(void);
+
+#endif

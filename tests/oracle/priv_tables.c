@@ -1,0 +1,6 @@
+#include "priv_machine.h"
+
+extern const struct priv_table priv_paging, priv_events;
+
+const struct priv_table *const priv_tables[] = { &priv_paging, &priv_events,
+						 NULL };
