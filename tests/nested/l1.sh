@@ -150,12 +150,13 @@ for v in "${kernels[@]}"; do
 		die "no kernel $v"
 	mkdir -p "$p/kernel-$v/modules/${m##*/}"
 	cp "$k" "$p/kernel-$v/vmlinuz"
-	# What a microVM can use; the whole tree is 20 times as much.
+	# What a microVM can use; the whole tree is ten times as much.
 	cp "$m"/modules.* "$p/kernel-$v/modules/${m##*/}/"
 	(cd "$m" && find kernel \( -name '*virtio*' -o -name '*vsock*' -o \
-		-name '*failover*' -o -name 'fuse*' -o -name 'overlay*' -o \
-		-name 'rng-core*' -o -name 'pvpanic*' -o \
-		-name 'button.ko*' -o -name 'evdev.ko*' \) -type f |
+		-name '*failover*' -o -name 'rng-core*' -o -name 'pvpanic*' -o \
+		-name 'button.ko*' -o -name 'evdev.ko*' -o -path 'kernel/fs/*' \
+		-o -path 'kernel/lib/*' -o -path 'kernel/crypto/*' -o \
+		-path 'kernel/arch/x86/crypto/*' \) -type f |
 		cpio -pdm --quiet "$p/kernel-$v/modules/${m##*/}")
 	[ ! -d "$m/kernel/drivers/virtio" ] ||
 		cp -rn "$m/kernel/drivers/virtio" \
