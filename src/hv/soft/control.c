@@ -57,6 +57,7 @@ static void write_cr0(struct soft_cpu *cpu, uint64_t v)
 		soft_paging_changed(cpu);
 		soft_tlb_flush_all(cpu);
 	}
+	soft_fp_changed(cpu);
 	soft_mode_changed(cpu);
 }
 
@@ -103,6 +104,7 @@ static void write_cr4(struct soft_cpu *cpu, uint64_t v)
 		soft_paging_changed(cpu);
 		soft_tlb_flush_all(cpu);
 	}
+	soft_fp_changed(cpu);
 	soft_mode_changed(cpu);
 }
 
@@ -162,6 +164,7 @@ void soft_clts(struct soft_cpu *cpu)
 	if (cpu->cpl)
 		gp(cpu);
 	cpu->cr0 &= ~(uint64_t)CR0_TS;
+	soft_fp_changed(cpu);
 }
 
 void soft_lmsw(struct soft_cpu *cpu, uint16_t val)

@@ -299,7 +299,11 @@ struct soft_cpu {
 	struct lapic *lapic;
 	struct soft_mmu *mmu; /* second-level TLB, paging mode */
 	struct soft_code *code; /* block cache */
-	struct soft_sse *sse; /* thunks: softsse.c's */
+	struct soft_sse *sse; /* thunks: sse.c's */
+	/* What lets op_fpu.c's handlers run: see fpstate.c. */
+	bool sse_ok; /* CR0 and CR4 allow XMM instructions */
+	bool sse_fp; /* and MXCSR is the default: it is in the host's */
+	bool x87_live; /* the guest's x87 registers are in the host's */
 	struct hv_x86_cpuid cpuid[HV_X86_CPUID_MAX];
 	unsigned ncpuid;
 
@@ -528,6 +532,11 @@ void soft_sse_exec(struct soft_cpu *cpu, struct insn *i);
 /* D8..DF and 9B (FWAIT). */
 void soft_x87_exec(struct soft_cpu *cpu, struct insn *i);
 int soft_sse_init(struct soft_cpu *cpu); /* 0 or -errno */
+/* Around soft_run(): see fpstate.c. */
+void soft_fp_enter(struct soft_cpu *cpu);
+void soft_fp_leave(struct soft_cpu *cpu);
+/* CR0, CR4 or MXCSR changed. */
+void soft_fp_changed(struct soft_cpu *cpu);
 void soft_sse_fini(struct soft_cpu *cpu);
 
 #endif

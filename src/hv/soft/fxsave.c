@@ -10,7 +10,7 @@
 
 static void fxsave(struct soft_cpu *cpu, const struct insn *i)
 {
-	struct fx_image img = *soft_fx(cpu);
+	struct fx_image img;
 	unsigned len = cpu->mode & MODE_64 ? 416 : 288;
 	uint64_t la;
 
@@ -19,6 +19,9 @@ static void fxsave(struct soft_cpu *cpu, const struct insn *i)
 	la = soft_ea(cpu, i, 512, true);
 	if (la & 15)
 		soft_fault(cpu, X86_GP, 0);
+	soft_x87_unload(cpu);
+	soft_mxcsr_sync(cpu);
+	img = *soft_fx(cpu);
 	img.reserved = 0;
 	img.mxcsr_mask = MXCSR_VALID;
 	if (!(i->flags & INSN_REXW)) {
@@ -48,8 +51,11 @@ static void fxrstor(struct soft_cpu *cpu, const struct insn *i)
 		img.fdp = (uint32_t)img.fdp;
 	}
 	fx_sanitize(&img);
+	soft_x87_unload(cpu);
+	soft_mxcsr_sync(cpu);
 	memcpy(fx, &img, offsetof(struct fx_image, xmm));
 	memcpy(fx->xmm, img.xmm, cpu->mode & MODE_64 ? 256 : 128);
+	soft_fp_changed(cpu);
 }
 
 void soft_group15_mem(struct soft_cpu *cpu, struct insn *i)
@@ -72,10 +78,13 @@ void soft_group15_mem(struct soft_cpu *cpu, struct insn *i)
 					SOFT_DATA);
 		if (v & ~(uint32_t)MXCSR_VALID)
 			soft_fault(cpu, X86_GP, 0);
+		soft_mxcsr_sync(cpu);
 		fx->mxcsr = v;
+		soft_fp_changed(cpu);
 		break;
 	case 3: /* STMXCSR */
 		sse_check(cpu);
+		soft_mxcsr_sync(cpu);
 		soft_write(cpu, soft_ea(cpu, i, 4, true), 4, fx->mxcsr,
 			   SOFT_DATA);
 		break;

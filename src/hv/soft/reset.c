@@ -71,6 +71,7 @@ void soft_reset(struct soft_cpu *cpu, bool init)
 		reset_msrs(cpu);
 		reset_fpu(cpu);
 	}
+	soft_fp_changed(cpu);
 	soft_paging_changed(cpu);
 	soft_tlb_flush_all(cpu);
 	soft_mode_changed(cpu);

@@ -9,6 +9,10 @@
  * alignment #GP, #PF), unmasked SIMD exceptions (#XM). Only then is the result
  * written: memory first, because it can fault, registers last.
  *
+ * That is the general way. An instruction that came here once and has a lean
+ * thunk is from then on run by a handler of op_fpu.c, which comes back here
+ * whenever its fast way is not open.
+ *
  * MMX registers are the mantissas of the x87 registers by physical number. The
  * image orders x87 registers from TOP, so MMn is at st[(n - TOP) & 7] before
  * the instruction, and the switch to MMX (TOP = 0, all tags valid) happens
@@ -65,8 +69,10 @@ static thunk_fn *find_thunk(struct soft_cpu *cpu, struct insn *i)
 		.imm = (uint8_t)i->imm,
 	};
 
-	i->aux = (void *)(uintptr_t)thunk_sse(cpu->sse->pool, &c);
-	return (thunk_fn *)(uintptr_t)i->aux;
+	if (thunk_sse_lean(cpu->sse->pool, &c))
+		soft_sse_specialise(cpu, i, &sse_ops[c.map][c.pfx][c.opcode],
+				    &c);
+	return thunk_sse(cpu->sse->pool, &c);
 }
 
 static unsigned mem_size(const struct sse_op *op, const struct insn *i)
@@ -205,17 +211,15 @@ void soft_sse_exec(struct soft_cpu *cpu, struct insn *i)
 	const struct sse_op *op;
 	struct thunk_args *a = &cpu->sse->args;
 	bool mem = i->flags & INSN_MEM;
-	thunk_fn *fn = (thunk_fn *)(uintptr_t)i->aux;
+	thunk_fn *fn;
 	unsigned size = 0;
 	uint64_t la = 0;
 
 	op = &sse_ops[map_index(i)][pfx_index(i)][i->opcode];
+	fn = op->feature ? find_thunk(cpu, i) : NULL;
 	if (!fn) {
-		fn = op->feature ? find_thunk(cpu, i) : NULL;
-		if (!fn) {
-			soft_sse_special(cpu, i);
-			return;
-		}
+		soft_sse_special(cpu, i);
+		return;
 	}
 	if (op->reg == SSE_XMM || op->rm == SSE_XMM)
 		sse_check(cpu);
@@ -325,6 +329,8 @@ int soft_sse_init(struct soft_cpu *cpu)
 	if (!s)
 		return -ENOMEM;
 	memset(s, 0, sizeof(*s));
+	s->host_mxcsr = MXCSR_RESET;
+	s->host_fcw = 0x37f;
 	rc = thunk_pool_create(&s->pool, NULL);
 	if (rc < 0) {
 		free(s);

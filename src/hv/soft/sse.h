@@ -14,12 +14,28 @@ struct soft_sse {
 	struct fx_image work; /* x87 thunks run here and are then committed */
 	struct thunk_args args;
 	uint8_t mem[16] __attribute__((aligned(16)));
+	bool in_run; /* between soft_fp_enter() and soft_fp_leave() */
+	uint32_t host_mxcsr; /* put back by soft_fp_leave() */
+	uint16_t host_fcw;
 };
 
 static inline struct fx_image *soft_fx(struct soft_cpu *cpu)
 {
 	return (struct fx_image *)cpu->fx;
 }
+
+/* fpstate.c */
+/* The guest's x87 registers are in the image after this (unload), or in the
+ * host's if that is possible now (load). */
+void soft_x87_unload(struct soft_cpu *cpu);
+void soft_x87_load(struct soft_cpu *cpu);
+/* Add the flags that lean thunks left in the host's MXCSR to the guest's. */
+void soft_mxcsr_sync(struct soft_cpu *cpu);
+
+/* op_fpu.c: from now on @i is run by a lean handler, if it can be. */
+void soft_sse_specialise(struct soft_cpu *cpu, struct insn *i,
+			 const struct sse_op *op, const struct sse_code *c);
+void soft_x87_specialise(struct soft_cpu *cpu, struct insn *i, int size);
 
 /* XMM instructions: #UD, #NM (SDM vol. 3, 14.1 and table 2-22). */
 static inline void sse_check(struct soft_cpu *cpu)
@@ -32,13 +48,14 @@ static inline void sse_check(struct soft_cpu *cpu)
 					 : X86_NM);
 }
 
-/* MMX instructions: #UD, #NM, #MF. */
+/* MMX instructions: #UD, #NM, #MF. The x87 registers are in the image then. */
 static inline void mmx_check(struct soft_cpu *cpu)
 {
 	if (cpu->cr0 & CR0_EM)
 		soft_fault0(cpu, X86_UD);
 	if (cpu->cr0 & CR0_TS)
 		soft_fault0(cpu, X86_NM);
+	soft_x87_unload(cpu);
 	if (soft_fx(cpu)->fsw & FSW_ES)
 		soft_fault0(cpu, X86_MF);
 }

@@ -23,6 +23,14 @@
  * An x87 instruction works on the whole stack, so its thunk is FXRSTOR, the
  * instruction, FXSAVE, FNINIT on an image that the caller made.
  *
+ * The lean form of a thunk takes the two operands as arguments and leaves MXCSR
+ * and the x87 registers alone: for callers that have the guest's there already.
+ *
+ *	movaps	xmm1, [rdi]
+ *	paddb	xmm1, [rsi]
+ *	movaps	[rdi], xmm1
+ *	ret
+ *
  * The caller masks all exceptions of SSE in args.mxcsr, so a thunk never traps:
  * sse.c finds out about unmasked ones from the flags. x87 exceptions are
  * delivered by hardware at the *next* x87 instruction, so the guest's own mask
@@ -50,8 +58,8 @@
 #define POOL_BYTES MiB(8)
 #define THUNK_MAX  112 /* bytes of the longest one */
 
-/* Variants of a row: bit 0 memory operand, bit 1 REX.W. */
-#define FORMS	   4
+/* Variants of a row: bit 0 memory operand, bit 1 REX.W, bit 2 lean. */
+#define FORMS	   8
 #define X87_THUNKS (8 * 256)
 
 struct thunk_pool {
@@ -62,7 +70,7 @@ struct thunk_pool {
 	/* Those without an immediate; those with: [digit or 0][imm][form]. */
 	thunk_fn *plain[SSE_MAPS * SSE_PFXS * 256][FORMS];
 	thunk_fn **with_imm[SSE_MAPS * SSE_PFXS * 256];
-	thunk_fn *x87[X87_THUNKS];
+	thunk_fn *x87[X87_THUNKS], *x87_lean[X87_THUNKS];
 };
 
 static void find_features(bool has[SSE_F_COUNT])
@@ -174,9 +182,9 @@ static void put(struct code *c, const void *bytes, unsigned n)
 
 /*
  * Copy @c into the pool. All thunks there can be: about 60 rows with an
- * immediate (x 256, x 2 or 4 forms, x digits of the shift groups) make some
- * 40,000, 400 rows without, 600 of x87; at 16-byte granularity, 80 bytes on
- * average, 3.3 MiB.
+ * immediate (x 256, x 2 or 4 forms, x digits of the shift groups, x 2 lean or
+ * not) make some 80,000, 800 without, 1,200 of x87; at 16-byte granularity, 60
+ * bytes on average, 5 MiB.
  */
 static thunk_fn *pool_emit(struct thunk_pool *p, const struct code *c)
 {
@@ -278,12 +286,52 @@ static void make_sse(struct code *c, const struct sse_op *op,
 	PUT(c, 0xc3);
 }
 
+/* Load or store register @n (1, 2) of @kind from [rdi] or [rsi]. */
+static void put_lean_move(struct code *c, unsigned n, bool store)
+{
+	PUT(c, 0x0f, store ? 0x29 : 0x28, (uint8_t)(n << 3 | (n == 1 ? 7 : 6)));
+}
+
+static bool has_lean(const struct sse_op *op)
+{
+	return op->reg != SSE_MM && op->rm != SSE_MM &&
+	       !(op->flags & (SSE_XMM0_IN | SSE_XMM0_OUT | SSE_STRING));
+}
+
+static void make_lean(struct code *c, const struct sse_op *op,
+		      const struct sse_code *s)
+{
+	struct sse_code as = *s;
+
+	/* A GPR in ModRM.rm is memory here: its low bytes come first. */
+	if (op->rm == SSE_GPR && !s->mem) {
+		as.mem = true;
+		if (op->flags & SSE_TO_RM) /* mov qword [rsi], 0 */
+			PUT(c, 0x48, 0xc7, 0x06, 0, 0, 0, 0);
+	}
+	if (op->reg == SSE_XMM)
+		put_lean_move(c, 1, false);
+	if (!as.mem)
+		put_lean_move(c, 2, false);
+	put_insn(c, op, &as);
+	if (op->flags & SSE_EFLAGS)
+		PUT(c, 0x9c, 0x58); /* pushfq; pop rax */
+	if (op->reg == SSE_GPR)
+		PUT(c, 0x48, 0x89, 0x07); /* mov [rdi], rax */
+	else if (op->flags & SSE_TO_RM && !as.mem)
+		put_lean_move(c, 2, true);
+	else if (!(op->flags & (SSE_TO_RM | SSE_NO_DST)))
+		put_lean_move(c, 1, true);
+	PUT(c, 0xc3);
+}
+
 /* Where the pointer of @s is kept; NULL before its table exists. */
 static thunk_fn **sse_slot(struct thunk_pool *p, const struct sse_op *op,
-			   const struct sse_code *s)
+			   const struct sse_code *s, bool lean)
 {
 	size_t row = (size_t)(op - &sse_ops[0][0][0]);
-	unsigned form = (unsigned)s->mem | (unsigned)s->w << 1;
+	unsigned form =
+		(unsigned)s->mem | (unsigned)s->w << 1 | (unsigned)lean << 2;
 	thunk_fn **t;
 
 	if (!(op->flags & SSE_IMM))
@@ -296,9 +344,9 @@ static thunk_fn **sse_slot(struct thunk_pool *p, const struct sse_op *op,
 }
 
 static thunk_fn *make_locked(struct thunk_pool *p, const struct sse_op *op,
-			     const struct sse_code *s)
+			     const struct sse_code *s, bool lean)
 {
-	thunk_fn **slot = sse_slot(p, op, s), **t;
+	thunk_fn **slot = sse_slot(p, op, s, lean), **t;
 	struct code c = { .n = 0 };
 	thunk_fn *fn;
 
@@ -310,18 +358,22 @@ static thunk_fn *make_locked(struct thunk_pool *p, const struct sse_op *op,
 		/* release: pairs with the acquire in sse_slot() */
 		__atomic_store_n(&p->with_imm[op - &sse_ops[0][0][0]], t,
 				 __ATOMIC_RELEASE);
-		slot = sse_slot(p, op, s);
+		slot = sse_slot(p, op, s, lean);
 	}
 	if (*slot)
 		return *slot;
-	make_sse(&c, op, s);
+	if (lean)
+		make_lean(&c, op, s);
+	else
+		make_sse(&c, op, s);
 	fn = pool_emit(p, &c);
 	/* release: pairs with the acquire in thunk_sse() */
 	__atomic_store_n(slot, fn, __ATOMIC_RELEASE);
 	return fn;
 }
 
-thunk_fn *thunk_sse(struct thunk_pool *p, const struct sse_code *c)
+static thunk_fn *find_sse(struct thunk_pool *p, const struct sse_code *c,
+			  bool lean)
 {
 	const struct sse_op *op;
 	struct sse_code s = *c;
@@ -329,7 +381,7 @@ thunk_fn *thunk_sse(struct thunk_pool *p, const struct sse_code *c)
 
 	bug_on(s.map >= SSE_MAPS || s.pfx >= SSE_PFXS || s.digit > 7);
 	op = &sse_ops[s.map][s.pfx][s.opcode];
-	if (!p->has[op->feature])
+	if (!p->has[op->feature] || (lean && !has_lean(op)))
 		return NULL;
 	if (op->flags & (s.mem ? SSE_REG_ONLY : SSE_MEM_ONLY))
 		return NULL;
@@ -344,35 +396,55 @@ thunk_fn *thunk_sse(struct thunk_pool *p, const struct sse_code *c)
 	if (op->flags & SSE_IMM3)
 		s.imm &= 7;
 
-	slot = sse_slot(p, op, &s);
+	slot = sse_slot(p, op, &s, lean);
 	/* acquire: pairs with the release in make_locked() */
 	fn = slot ? __atomic_load_n(slot, __ATOMIC_ACQUIRE) : NULL;
 	if (fn)
 		return fn;
 	pthread_mutex_lock(&p->lock);
-	fn = make_locked(p, op, &s);
+	fn = make_locked(p, op, &s, lean);
 	pthread_mutex_unlock(&p->lock);
 	return fn;
 }
 
+thunk_fn *thunk_sse(struct thunk_pool *p, const struct sse_code *c)
+{
+	return find_sse(p, c, false);
+}
+
+thunk_lean_fn *thunk_sse_lean(struct thunk_pool *p, const struct sse_code *c)
+{
+	return (thunk_lean_fn *)(uintptr_t)find_sse(p, c, true);
+}
+
+/* FCOMI and friends set flags, FCMOVcc reads them. */
+static bool x87_flags_in(uint8_t opcode, uint8_t modrm)
+{
+	return (opcode == 0xda || opcode == 0xdb) && modrm >= 0xc0 &&
+	       modrm < 0xe0;
+}
+
+static bool x87_flags_out(uint8_t opcode, uint8_t modrm)
+{
+	return (opcode == 0xdb || opcode == 0xdf) && modrm >= 0xe8;
+}
+
+static void put_x87(struct code *c, uint8_t opcode, uint8_t modrm)
+{
+	PUT(c, opcode, (uint8_t)(modrm >= 0xc0 ? modrm : (modrm & 0x38) | 6));
+}
+
 static void make_x87(struct code *c, uint8_t opcode, uint8_t modrm)
 {
-	/* FCOMI and friends set flags, FCMOVcc reads them. */
-	bool reg = modrm >= 0xc0;
-	bool flags_in =
-		reg && (opcode == 0xda || opcode == 0xdb) && modrm < 0xe0;
-	bool flags_out =
-		reg && (opcode == 0xdb || opcode == 0xdf) && modrm >= 0xe8;
-
 	PUT(c, 0x4c, 0x8b, 0x07); /* mov r8, [rdi] */
 	PUT(c, 0x48, 0x8b, 0x77, 8); /* mov rsi, [rdi + 8] */
 	PUT(c, 0x0f, 0xae, 0x5f, 52); /* stmxcsr [rdi + 52] */
 	PUT(c, 0xd9, 0x7f, 64); /* fnstcw [rdi + 64] */
 	PUT(c, 0x49, 0x0f, 0xae, 0x08); /* fxrstor64 [r8] */
-	if (flags_in)
+	if (x87_flags_in(opcode, modrm))
 		PUT(c, 0xff, 0x77, 40, 0x9d); /* push [rdi + 40]; popfq */
-	PUT(c, opcode, (uint8_t)(reg ? modrm : (modrm & 0x38) | 6));
-	if (flags_out)
+	put_x87(c, opcode, modrm);
+	if (x87_flags_out(opcode, modrm))
 		PUT(c, 0x9c, 0x8f, 0x47, 40); /* pushfq; pop [rdi + 40] */
 	PUT(c, 0x49, 0x0f, 0xae, 0x00); /* fxsave64 [r8] */
 	PUT(c, 0xdb, 0xe3); /* fninit */
@@ -381,7 +453,18 @@ static void make_x87(struct code *c, uint8_t opcode, uint8_t modrm)
 	PUT(c, 0xc3);
 }
 
-thunk_fn *thunk_x87(struct thunk_pool *p, uint8_t opcode, uint8_t modrm)
+static void make_x87_lean(struct code *c, uint8_t opcode, uint8_t modrm)
+{
+	if (x87_flags_in(opcode, modrm))
+		PUT(c, 0x57, 0x9d); /* push rdi; popfq */
+	put_x87(c, opcode, modrm);
+	if (x87_flags_out(opcode, modrm))
+		PUT(c, 0x9c, 0x58); /* pushfq; pop rax */
+	PUT(c, 0xc3);
+}
+
+static thunk_fn *find_x87(struct thunk_pool *p, uint8_t opcode, uint8_t modrm,
+			  bool lean)
 {
 	thunk_fn **slot, *fn;
 	struct code c = { .n = 0 };
@@ -389,18 +472,32 @@ thunk_fn *thunk_x87(struct thunk_pool *p, uint8_t opcode, uint8_t modrm)
 	bug_on((opcode & 0xf8) != 0xd8);
 	if (modrm < 0xc0)
 		modrm &= 0x38;
-	slot = &p->x87[(opcode & 7u) * 256 + modrm];
+	slot = &(lean ? p->x87_lean : p->x87)[(opcode & 7u) * 256 + modrm];
 	/* acquire: pairs with the release below */
 	fn = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 	if (fn)
 		return fn;
 	pthread_mutex_lock(&p->lock);
 	if (!*slot) {
-		make_x87(&c, opcode, modrm);
+		if (lean)
+			make_x87_lean(&c, opcode, modrm);
+		else
+			make_x87(&c, opcode, modrm);
 		/* release: pairs with the acquire above */
 		__atomic_store_n(slot, pool_emit(p, &c), __ATOMIC_RELEASE);
 	}
 	fn = *slot;
 	pthread_mutex_unlock(&p->lock);
 	return fn;
+}
+
+thunk_fn *thunk_x87(struct thunk_pool *p, uint8_t opcode, uint8_t modrm)
+{
+	return find_x87(p, opcode, modrm, false);
+}
+
+thunk_lean_x87_fn *thunk_x87_lean(struct thunk_pool *p, uint8_t opcode,
+				  uint8_t modrm)
+{
+	return (thunk_lean_x87_fn *)(uintptr_t)find_x87(p, opcode, modrm, true);
 }

@@ -116,6 +116,22 @@ bool thunk_has(const struct thunk_pool *p, enum sse_feature f);
 thunk_fn *thunk_sse(struct thunk_pool *p, const struct sse_code *c);
 
 /*
+ * The lean form, for most instructions: @reg and @rm are the bytes of the
+ * operands (a GPR's are its eight bytes), MXCSR is the host thread's. Returns
+ * RFLAGS for an instruction that sets them. NULL when there is no such
+ * instruction or it has no lean form (MMX, strings, XMM0 operands).
+ */
+typedef uint64_t thunk_lean_fn(void *reg, void *rm);
+thunk_lean_fn *thunk_sse_lean(struct thunk_pool *p, const struct sse_code *c);
+/*
+ * Lean x87: works on the host's x87 registers. @flags are RFLAGS for FCMOVcc;
+ * the value is RFLAGS after FCOMI and the like.
+ */
+typedef uint64_t thunk_lean_x87_fn(uint64_t flags, void *mem);
+thunk_lean_x87_fn *thunk_x87_lean(struct thunk_pool *p, uint8_t opcode,
+				  uint8_t modrm);
+
+/*
  * The thunk for x87 opcode @opcode (D8..DF) with @modrm. args.reg is a struct
  * fx_image that the instruction works on; its XMM registers are not changed. A
  * memory operand is at args.rm. Every encoding asked for must exist.

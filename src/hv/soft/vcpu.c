@@ -214,8 +214,13 @@ int soft_vcpu_run(struct hv_vcpu *v, struct hv_exit *exit)
 {
 	struct soft_cpu *cpu = soft_cpu_of(v);
 
+	int rc;
+
 	cpu->counters.exits++;
-	return soft_run(cpu, exit);
+	soft_fp_enter(cpu);
+	rc = soft_run(cpu, exit);
+	soft_fp_leave(cpu);
+	return rc;
 }
 
 void soft_vcpu_kick(struct hv_vcpu *v)

@@ -269,15 +269,11 @@ static void arith(struct soft_cpu *cpu, struct insn *i, int size)
 	struct soft_sse *s = cpu->sse;
 	struct fx_image *fx = soft_fx(cpu), *w = &s->work;
 	struct thunk_args *a = &s->args;
-	thunk_fn *fn = (thunk_fn *)(uintptr_t)i->aux;
+	thunk_fn *fn = thunk_x87(s->pool, i->opcode, i->modrm);
 	bool mem = i->flags & INSN_MEM;
 	unsigned bytes = (unsigned)(size < 0 ? -size : size), suppressed;
 	uint64_t la = 0;
 
-	if (!fn) {
-		fn = thunk_x87(s->pool, i->opcode, i->modrm);
-		i->aux = (void *)(uintptr_t)fn;
-	}
 	if (mem) {
 		la = soft_ea(cpu, i, bytes, size < 0);
 		if (size > 0)
@@ -311,6 +307,7 @@ static void arith(struct soft_cpu *cpu, struct insn *i, int size)
 				       (a->flags & FL_ARITH));
 }
 
+/* (Registers that are in the host have no exception pending.) */
 static void fwait(struct soft_cpu *cpu)
 {
 	if ((cpu->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
@@ -333,8 +330,11 @@ void soft_x87_exec(struct soft_cpu *cpu, struct insn *i)
 		soft_fault0(cpu, X86_UD);
 	if (cpu->cr0 & (CR0_EM | CR0_TS))
 		soft_fault0(cpu, X86_NM);
+	soft_x87_unload(cpu);
+	soft_x87_specialise(cpu, i, size);
 	if (mem ? control_mem(cpu, i) : control_reg(cpu, i))
 		return;
 	pending_check(cpu);
 	arith(cpu, i, size);
+	soft_x87_load(cpu);
 }

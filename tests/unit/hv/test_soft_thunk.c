@@ -252,20 +252,32 @@ static void check_row(const struct row *r, bool mem)
 			      .imm = r->imm,
 			      .mem = mem };
 	thunk_fn *fn = thunk_sse(pool, &c);
+	thunk_lean_fn *lean = thunk_sse_lean(pool, &c);
 
 	assert_non_null(fn);
 	assert_true(fn == thunk_sse(pool, &c));
 	for (unsigned n = 0; n < 400; n++) {
 		/* every rounding mode, FZ and DAZ; all masked, random flags */
 		uint32_t mxcsr = 0x1f80 | (rnd() & 0xe07f), want = mxcsr, host;
-		v16 d, s, nat;
+		v16 d, s, nat, before;
 		struct thunk_args a = { .reg = &d, .rm = &s, .mxcsr = mxcsr };
 
 		random_operand(&d);
 		random_operand(&s);
-		nat = d;
+		nat = before = d;
 		r->fn(&nat, &s, &want);
 		fn(&a);
+		if (lean) { /* the same with MXCSR in place */
+			v16 l = before;
+
+			__asm__ volatile("stmxcsr %0" : "=m"(host));
+			__asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
+			lean(&l, &s);
+			__asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+			__asm__ volatile("ldmxcsr %0" : : "m"(host));
+			assert_memory_equal(&l, &nat, 16);
+			assert_int_equal(mxcsr, want);
+		}
 		if (memcmp(&d, &nat, 16) ||
 		    (sse_ops[r->map][r->pfx][r->opcode].flags & SSE_FP &&
 		     a.mxcsr != want))
@@ -477,11 +489,14 @@ static void capacity(void **state)
 			};
 
 			made += thunk_sse(pool, &c) != NULL;
+			thunk_sse_lean(pool, &c);
 		}
 	}
 	for (unsigned k = 0; k < 8 * 256; k++)
 		made += thunk_x87(pool, (uint8_t)(0xd8 + k / 256),
-				  (uint8_t)k) != NULL;
+				  (uint8_t)k) &&
+			thunk_x87_lean(pool, (uint8_t)(0xd8 + k / 256),
+				       (uint8_t)k);
 	assert_true(made > 10000);
 }
 
