@@ -1,20 +1,20 @@
 #!/bin/bash
 # A stock Debian guest under QEMU (TCG) drives our vsock device over vhost-user.
 #
-#   run-qemu.sh [-k KERNEL_DIR] [-b BUILD_DIR] [-a "backend options"] [-f FILE]
+#   run-qemu.sh [-k KERNEL_DIR] [-b BUILD_DIR] [-a "backend options"] [-F FILE:NAME]
 #               JOB...
 #
 # KERNEL_DIR holds boot/vmlinuz-* and lib/modules/*; the jobs are those of
-# tests/vsock/peer.c. -f adds a file to the guest's root (vsock_test).
+# tests/vsock/peer.c. -F puts a file into the guest's root.
 set -eu
 cd "$(dirname "$0")/../.."
 kernel=${ARCVMM_KERNEL_DIR:-} build=build/gcc opts= files=()
-while getopts k:b:a:f: o; do
+while getopts k:b:a:F: o; do
 	case $o in
 	k) kernel=$OPTARG ;;
 	b) build=$OPTARG ;;
 	a) opts=$OPTARG ;;
-	f) files+=("$OPTARG") ;;
+	F) files+=("$OPTARG") ;;
 	*) exit 2 ;;
 	esac
 done
@@ -40,7 +40,7 @@ trap cleanup EXIT
 musl-gcc -std=gnu11 -Os -D_GNU_SOURCE -static -o "$work/peer" tests/vsock/peer.c
 mkdir -p "$work/root/modules" "$work/root/proc" "$work/root/dev"
 cp "$work/peer" "$work/root/init"
-for f in ${files[@]+"${files[@]}"}; do cp "$f" "$work/root/"; done
+for f in ${files[@]+"${files[@]}"}; do cp "${f%:*}" "$work/root/${f##*:}"; done
 n=10
 for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev \
 	virtio_pci vsock vmw_vsock_virtio_transport_common \

@@ -1,0 +1,748 @@
+/*
+ * The vsock device, driven natively: this program's threads play the host's
+ * process, the worker is the real one on its own loop, and a thread plays the
+ * guest's driver over plain memory, woken by an eventfd where a vCPU would get
+ * its interrupt, kicking by an eventfd where KVM's ioeventfd would.
+ *
+ * Beside each figure stands its floor, measured in the same run, in turns with
+ * it: the same payload through AF_UNIX sockets and the same number of threads.
+ *
+ *	bench/vsock [REPEATS [MIB]]
+ *
+ * Device CPU is the worker thread's only. Each line is the median of REPEATS,
+ * with the least and the most.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/thread.h"
+#include "base/util.h"
+#include "vsock/ring.h"
+
+#include "virtio/vsock/packet.h"
+#include "virtio/vsock/vsock.h"
+
+#define CID	  3
+#define RX_RING	  256
+#define TX_RING	  256
+#define RX_BUF	  3776
+#define RX_AREA	  0x100000u
+#define TX_AREA	  0x400000u
+#define TX_SLOT	  0x11000u
+#define TX_SLOTS  64
+#define WINDOW	  262144u
+#define RAM	  (16u << 20)
+#define ECHO_PORT 1
+#define SINK_PORT 2
+#define SEND_PORT 3
+
+struct bench {
+	struct gmem *mem;
+	struct loop *loop;
+	struct vsock *v;
+	struct vsock_port port;
+	struct virtqueue vq[2];
+	struct ring rx, tx;
+	int kick[2], irq;
+	struct loop_watch watch[2];
+	clockid_t worker_clock;
+	struct thread guest;
+	atomic_bool stop;
+	/* The guest's. */
+	uint32_t tx_free[TX_SLOTS], tx_nfree;
+	uint64_t send_left; /* SEND_PORT: bytes still to send */
+	uint32_t send_size;
+	struct pkt_hdr send_hdr;
+	uint32_t sent, peer_fwd, peer_alloc;
+};
+
+static struct bench b;
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static double seconds(clockid_t c)
+{
+	struct timespec ts;
+
+	clock_gettime(c, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (write(fd, &one, 8) != 8)
+		die("eventfd");
+}
+
+static void drain_fd(int fd)
+{
+	uint64_t n;
+
+	if (read(fd, &n, 8) != 8 && errno != EAGAIN)
+		die("eventfd");
+}
+
+/* ---- the device's surroundings ---- */
+
+static void on_irq(struct vsock_port *p, unsigned q)
+{
+	(void)p;
+	if (q == VSOCK_Q_RX)
+		signal_fd(b.irq);
+	/* tx: the driver reaps when it needs room, as Linux does. */
+}
+
+static void on_fail(struct vsock_port *p, const char *why)
+{
+	(void)p;
+	fprintf(stderr, "device: %s\n", why);
+	exit(1);
+}
+
+static void on_kick(struct loop_watch *w, uint32_t events)
+{
+	unsigned q = (unsigned)(w - b.watch);
+
+	(void)events;
+	drain_fd(b.kick[q]); /* I1 */
+	vsock_notify(b.v, q);
+}
+
+static void read_clock(struct loop_post *p)
+{
+	(void)p;
+	pthread_getcpuclockid(pthread_self(), &b.worker_clock);
+	signal_fd(b.irq);
+}
+
+/* ---- the guest ---- */
+
+static void rx_give(uint32_t i)
+{
+	struct ring_buf buf = { RX_AREA + i * 4096u, RX_BUF, true };
+
+	ring_add(&b.rx, &buf, 1, (void *)(uintptr_t)(i + 1));
+}
+
+static void tx_reap(void)
+{
+	uint32_t len;
+	void *c;
+
+	while ((c = ring_get(&b.tx, &len)))
+		b.tx_free[b.tx_nfree++] = (uint32_t)(uintptr_t)c - 1;
+}
+
+static bool guest_tx(const struct pkt_hdr *h)
+{
+	struct ring_buf buf[2];
+	uint32_t slot;
+	uint64_t at;
+
+	if (b.tx_nfree < TX_SLOTS / 4)
+		tx_reap();
+	if (!b.tx_nfree)
+		return false;
+	slot = b.tx_free[--b.tx_nfree];
+	at = TX_AREA + (uint64_t)slot * TX_SLOT;
+	pkt_put(gmem_ptr(b.mem, gpa(at), PKT_HDR_LEN, true), h);
+	buf[0] = (struct ring_buf){ at, PKT_HDR_LEN, false };
+	buf[1] = (struct ring_buf){ at + PKT_HDR_LEN, h->len, false };
+	ring_add(&b.tx, buf, h->len ? 2 : 1, (void *)(uintptr_t)(slot + 1));
+	return true;
+}
+
+static void tx_kick(void)
+{
+	if (ring_publish(&b.tx))
+		signal_fd(b.kick[1]);
+}
+
+static struct pkt_hdr answer(const struct pkt_hdr *p, uint16_t op, uint32_t fwd)
+{
+	return (struct pkt_hdr){
+		.src_cid = CID,
+		.dst_cid = VSOCK_CID_HOST,
+		.src_port = p->dst_port,
+		.dst_port = p->src_port,
+		.type = p->type,
+		.op = op,
+		.buf_alloc = WINDOW,
+		.fwd_cnt = fwd,
+	};
+}
+
+/* One active data connection at a time: its books are these. */
+static uint32_t got, told;
+
+static void guest_packet(const uint8_t *raw)
+{
+	struct pkt_hdr p, h;
+
+	pkt_get(&p, raw);
+	switch (p.op) {
+	case OP_REQUEST:
+		got = told = 0;
+		h = answer(&p, OP_RESPONSE, 0);
+		guest_tx(&h);
+		if (p.dst_port == SEND_PORT) {
+			b.sent = 0;
+			b.send_hdr = answer(&p, OP_RW, 0);
+			b.peer_alloc = p.buf_alloc;
+			b.peer_fwd = p.fwd_cnt;
+		}
+		break;
+	case OP_RW:
+		got += p.len;
+		if (p.dst_port == ECHO_PORT) {
+			h = answer(&p, OP_RW, got);
+			h.len = p.len;
+			guest_tx(&h);
+			told = got;
+		} else if (p.dst_port == SINK_PORT &&
+			   got - told > WINDOW - 65536) {
+			h = answer(&p, OP_CREDIT_UPDATE, got);
+			guest_tx(&h);
+			told = got;
+		} else if (p.dst_port == SEND_PORT && p.len == 16) {
+			/* The host says how much it wants. */
+			b.send_left = get_le64(raw + PKT_HDR_LEN);
+			b.send_size = get_le32(raw + PKT_HDR_LEN + 8);
+		}
+		break;
+	case OP_CREDIT_REQUEST:
+		h = answer(&p, OP_CREDIT_UPDATE, got);
+		guest_tx(&h);
+		told = got;
+		break;
+	case OP_SHUTDOWN:
+		if (p.flags == SHUT_F_BOTH) {
+			h = answer(&p, OP_RST, got);
+			guest_tx(&h);
+		}
+		break;
+	default:
+		break;
+	}
+	if (p.dst_port == SEND_PORT) {
+		b.peer_fwd = p.fwd_cnt;
+		b.peer_alloc = p.buf_alloc;
+	}
+}
+
+/* As much of SEND_PORT's bytes as credit and ring allow. */
+static void guest_stream(void)
+{
+	while (b.send_left) {
+		uint32_t room = b.peer_alloc - (b.sent - b.peer_fwd);
+		uint32_t n =
+			(uint32_t)min_of(b.send_left, (uint64_t)b.send_size);
+
+		n = min_of(n, 65536u);
+		if (room < n)
+			return;
+		b.send_hdr.len = n;
+		b.send_hdr.fwd_cnt = got;
+		if (!guest_tx(&b.send_hdr))
+			return;
+		b.sent += n;
+		b.send_left -= n;
+		tx_kick();
+	}
+}
+
+static void guest_main(void *arg)
+{
+	(void)arg;
+	while (!b.stop) {
+		unsigned n = 0;
+		uint32_t len;
+		void *c;
+
+		while ((c = ring_get(&b.rx, &len))) {
+			uint32_t i = (uint32_t)(uintptr_t)c - 1;
+
+			guest_packet(gmem_ptr(b.mem, gpa(RX_AREA + i * 4096u),
+					      RX_BUF, false));
+			rx_give(i);
+			if (++n % 32 == 0 && ring_publish(&b.rx))
+				signal_fd(b.kick[0]);
+		}
+		if (ring_publish(&b.rx))
+			signal_fd(b.kick[0]);
+		tx_kick();
+		guest_stream();
+		if (ring_irq_on(&b.rx))
+			continue;
+		if (b.send_left && !b.tx_nfree) {
+			tx_reap();
+			if (b.tx_nfree)
+				continue;
+		}
+		struct pollfd p = { .fd = b.irq, .events = POLLIN };
+
+		/* A full tx ring is the one thing polled for. */
+		poll(&p, 1, b.send_left && !b.tx_nfree ? 1 : -1);
+		drain_fd(b.irq);
+	}
+}
+
+static void setup(void)
+{
+	struct vsock_config c = { .guest_cid = CID };
+	struct loop_post post = { .fn = read_clock };
+	struct err e = { 0 };
+
+	if (gmem_create(&b.mem) || gmem_add_ram(b.mem, gpa(0), RAM, &e) ||
+	    loop_create(&b.loop, NULL) || vsock_create(&b.v, b.loop, &c, &e))
+		die(e.text);
+	b.port = (struct vsock_port){ on_irq, on_fail };
+	ring_init(&b.rx, b.mem, 0x10000, RX_RING, true);
+	ring_init(&b.tx, b.mem, 0x20000, TX_RING, true);
+	vq_init(&b.vq[0]);
+	vq_init(&b.vq[1]);
+	if (vq_enable(&b.vq[0], b.mem, &b.rx.config, NULL) ||
+	    vq_enable(&b.vq[1], b.mem, &b.tx.config, NULL))
+		die("vq_enable");
+	for (uint32_t i = 0; i < RX_RING; i++)
+		rx_give(i);
+	ring_publish(&b.rx);
+	for (uint32_t i = 0; i < TX_SLOTS; i++)
+		b.tx_free[b.tx_nfree++] = i;
+	b.irq = eventfd(0, EFD_NONBLOCK);
+	for (unsigned q = 0; q < 2; q++) {
+		b.kick[q] = eventfd(0, EFD_NONBLOCK);
+		watch_open(&b.watch[q], b.loop, b.kick[q], EPOLLIN, on_kick);
+	}
+	loop_lock(b.loop);
+	vsock_start(b.v, &b.port, &b.vq[0], &b.vq[1], NULL, VSOCK_FEATURES);
+	loop_unlock(b.loop);
+	loop_start_thread(b.loop, "vsock-io");
+	loop_post(b.loop, &post);
+	poll(&(struct pollfd){ .fd = b.irq, .events = POLLIN }, 1, -1);
+	drain_fd(b.irq);
+	thread_start(&b.guest, "guest", guest_main, NULL);
+}
+
+static void teardown(void)
+{
+	b.stop = true;
+	signal_fd(b.irq);
+	thread_join(&b.guest);
+	loop_stop_thread(b.loop);
+	loop_lock(b.loop);
+	vsock_stop(b.v);
+	for (unsigned q = 0; q < 2; q++)
+		watch_close(&b.watch[q]);
+	loop_unlock(b.loop);
+	vsock_destroy(b.v);
+	loop_destroy(b.loop);
+	gmem_destroy(b.mem);
+	ring_fini(&b.rx);
+	ring_fini(&b.tx);
+}
+
+/* ---- figures ---- */
+
+#define MAX_REPEATS 99
+static unsigned repeats = 5;
+static uint64_t volume = 512ull << 20;
+static char *payload;
+
+struct figure {
+	double v[MAX_REPEATS];
+	unsigned n;
+};
+
+static int by_value(const void *x, const void *y)
+{
+	double p = *(const double *)x, q = *(const double *)y;
+
+	return p < q ? -1 : p > q;
+}
+
+static void add(struct figure *f, double v)
+{
+	f->v[f->n++] = v;
+}
+
+static void show(const char *what, struct figure *f, const char *unit)
+{
+	qsort(f->v, f->n, sizeof(f->v[0]), by_value);
+	printf("  %-34s %10.3f %-12s (%.3f .. %.3f)\n", what, f->v[f->n / 2],
+	       unit, f->v[0], f->v[f->n - 1]);
+	fflush(stdout);
+}
+
+static int dial(uint32_t port)
+{
+	struct err e = { 0 };
+	int fd = vsock_connect(b.v, port, VSOCK_STREAM, 5000, &e);
+
+	if (fd < 0) {
+		fprintf(stderr, "%s\n", e.text);
+		exit(1);
+	}
+	return fd;
+}
+
+/* ---- round trips ---- */
+
+static void *relay(void *arg)
+{
+	int *fd = arg; /* forth and back, until the end */
+	char c;
+
+	while (read(fd[0], &c, 1) == 1)
+		if (write(fd[1], &c, 1) != 1)
+			break;
+	return NULL;
+}
+
+static void rtt(int fd, unsigned n, double *p50, double *p99)
+{
+	double *t = calloc(n, sizeof(*t));
+	char c = 1;
+
+	for (unsigned i = 0; i < n + 200; i++) {
+		double s = seconds(CLOCK_MONOTONIC);
+
+		if (write(fd, &c, 1) != 1 || read(fd, &c, 1) != 1)
+			die("rtt");
+		if (i >= 200)
+			t[i - 200] = (seconds(CLOCK_MONOTONIC) - s) * 1e6;
+	}
+	qsort(t, n, sizeof(*t), by_value);
+	*p50 = t[n / 2];
+	*p99 = t[n * 99 / 100];
+	free(t);
+}
+
+/*
+ * The same hops with sockets: host -> relay -> guest -> relay -> host. The
+ * relay's two directions are two threads, which is no hop more.
+ */
+static void rtt_floor(unsigned n, double *p50, double *p99)
+{
+	int a[2], g[2];
+	pthread_t t[3];
+	int forth[2], back[2], echo[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, a) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, g))
+		die("socketpair");
+	forth[0] = a[1], forth[1] = g[0];
+	back[0] = g[0], back[1] = a[1];
+	echo[0] = echo[1] = g[1];
+	pthread_create(&t[0], NULL, relay, forth);
+	pthread_create(&t[1], NULL, relay, back);
+	pthread_create(&t[2], NULL, relay, echo);
+	rtt(a[0], n, p50, p99);
+	shutdown(a[0], SHUT_RDWR);
+	shutdown(g[0], SHUT_RDWR);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	close(a[0]), close(a[1]), close(g[0]), close(g[1]);
+}
+
+static void bench_rtt(void)
+{
+	struct figure d50 = { 0 }, d99 = { 0 }, f50 = { 0 }, f99 = { 0 };
+
+	for (unsigned i = 0; i < repeats; i++) {
+		double p50, p99;
+		int fd = dial(ECHO_PORT);
+
+		rtt(fd, 10000, &p50, &p99);
+		close(fd);
+		add(&d50, p50);
+		add(&d99, p99);
+		rtt_floor(10000, &p50, &p99);
+		add(&f50, p50);
+		add(&f99, p99);
+	}
+	printf("round trip of 1 byte\n");
+	show("device p50", &d50, "us");
+	show("floor p50", &f50, "us");
+	show("device p99", &d99, "us");
+	show("floor p99", &f99, "us");
+}
+
+/* ---- streams ---- */
+
+static double cpu_of_worker(void)
+{
+	return seconds(b.worker_clock);
+}
+
+static void send_stream(int fd, uint32_t size, uint64_t n)
+{
+	while (n) {
+		ssize_t r = write(fd, payload, min_of((uint64_t)size, n));
+
+		if (r <= 0)
+			die("write");
+		n -= (uint64_t)r;
+	}
+}
+
+static void take_stream(int fd, uint64_t n)
+{
+	static char buf[262144];
+
+	while (n) {
+		ssize_t r = read(fd, buf, sizeof(buf));
+
+		if (r <= 0)
+			die("read");
+		n -= (uint64_t)r;
+	}
+}
+
+struct side {
+	int fd;
+	uint32_t size;
+	uint64_t n;
+	double cpu;
+};
+
+/* The device's work in host to guest, bare: readv into 18 buffers. */
+static void *floor_reader(void *arg)
+{
+	static char area[18][4096];
+	struct side *s = arg;
+	struct iovec iov[18];
+	uint64_t n = s->n;
+
+	for (int i = 0; i < 18; i++)
+		iov[i] = (struct iovec){ area[i], 3732 };
+	while (n) {
+		ssize_t r = readv(s->fd, iov, 18);
+
+		if (r <= 0)
+			break;
+		n -= min_of((uint64_t)r, n);
+	}
+	s->cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+	return NULL;
+}
+
+/* And in guest to host: write of a packet's payload. */
+static void *floor_writer(void *arg)
+{
+	struct side *s = arg;
+
+	send_stream(s->fd, min_of(s->size, 65536u), s->n);
+	s->cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+	return NULL;
+}
+
+static void stream_floor(bool to_guest, uint32_t size, uint64_t n, double *rate,
+			 double *cpu)
+{
+	struct side s = { .size = size, .n = n };
+	double t = seconds(CLOCK_MONOTONIC);
+	pthread_t th;
+	int p[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p))
+		die("socketpair");
+	s.fd = p[1];
+	pthread_create(&th, NULL, to_guest ? floor_reader : floor_writer, &s);
+	if (to_guest)
+		send_stream(p[0], size, n);
+	else
+		take_stream(p[0], n);
+	pthread_join(th, NULL);
+	t = seconds(CLOCK_MONOTONIC) - t;
+	close(p[0]), close(p[1]);
+	*rate = (double)n / t / 1048576;
+	*cpu = s.cpu / ((double)n / (1ull << 30));
+}
+
+static void stream(bool to_guest, uint32_t size, uint64_t n, double *rate,
+		   double *cpu)
+{
+	int fd = dial(to_guest ? SINK_PORT : SEND_PORT);
+	double c = cpu_of_worker(), t = seconds(CLOCK_MONOTONIC);
+	uint64_t before = vsock_counters(b.v)->h2g_bytes;
+	uint8_t want[16];
+
+	if (to_guest) {
+		send_stream(fd, size, n);
+		while (__atomic_load_n(&vsock_counters(b.v)->h2g_bytes,
+				       __ATOMIC_RELAXED) < before + n)
+			usleep(100);
+	} else {
+		put_le64(want, n);
+		put_le32(want + 8, size);
+		put_le32(want + 12, 0);
+		if (write(fd, want, 16) != 16)
+			die("write");
+		take_stream(fd, n);
+	}
+	t = seconds(CLOCK_MONOTONIC) - t;
+	c = cpu_of_worker() - c;
+	close(fd);
+	*rate = (double)n / t / 1048576;
+	*cpu = c / ((double)n / (1ull << 30));
+}
+
+static void bench_stream(bool to_guest, uint32_t size)
+{
+	struct figure dr = { 0 }, dc = { 0 }, fr = { 0 }, fc = { 0 };
+	uint64_t n = size < 4096 ? volume / 8 : volume;
+
+	for (unsigned i = 0; i < repeats; i++) {
+		double rate, cpu;
+
+		stream(to_guest, size, n, &rate, &cpu);
+		add(&dr, rate);
+		add(&dc, cpu);
+		stream_floor(to_guest, size, n, &rate, &cpu);
+		add(&fr, rate);
+		add(&fc, cpu);
+	}
+	printf("%s, %u KiB writes\n",
+	       to_guest ? "host to guest" : "guest to host", size >> 10);
+	show("device", &dr, "MiB/s");
+	show("floor", &fr, "MiB/s");
+	show("device CPU", &dc, "CPU-s/GiB");
+	show("floor CPU", &fc, "CPU-s/GiB");
+}
+
+/* ---- connects ---- */
+
+static void *acceptor(void *arg)
+{
+	int fd;
+
+	while ((fd = accept(*(int *)arg, NULL, NULL)) >= 0) {
+		char c = 1;
+
+		if (write(fd, &c, 1) != 1)
+			die("write");
+		close(fd);
+	}
+	return NULL;
+}
+
+static double connects_floor(unsigned n)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(sa_family_t);
+	int l = socket(AF_UNIX, SOCK_STREAM, 0);
+	pthread_t t;
+	double s;
+
+	if (bind(l, (void *)&sun, len) || listen(l, 64))
+		die("listen");
+	len = sizeof(sun);
+	getsockname(l, (void *)&sun, &len);
+	pthread_create(&t, NULL, acceptor, &l);
+	s = seconds(CLOCK_MONOTONIC);
+	for (unsigned i = 0; i < n; i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		char c;
+
+		if (connect(fd, (void *)&sun, len) || read(fd, &c, 1) != 1)
+			die("connect");
+		close(fd);
+	}
+	s = seconds(CLOCK_MONOTONIC) - s;
+	shutdown(l, SHUT_RDWR);
+	pthread_join(t, NULL);
+	close(l);
+	return n / s;
+}
+
+static void bench_connects(void)
+{
+	struct figure d = { 0 }, f = { 0 };
+
+	for (unsigned i = 0; i < repeats; i++) {
+		double s = seconds(CLOCK_MONOTONIC);
+
+		for (int k = 0; k < 5000; k++)
+			close(dial(ECHO_PORT));
+		add(&d, 5000 / (seconds(CLOCK_MONOTONIC) - s));
+		add(&f, connects_floor(5000));
+	}
+	printf("connects, one after the other\n");
+	show("device", &d, "1/s");
+	show("floor (connect, accept, 1 byte)", &f, "1/s");
+}
+
+/* ---- idle ---- */
+
+static void bench_idle(unsigned n, unsigned secs)
+{
+	int *fd = calloc(n, sizeof(*fd));
+	uint64_t turns, events;
+	double cpu, all;
+
+	for (unsigned i = 0; i < n; i++)
+		fd[i] = dial(ECHO_PORT);
+	/* (The deadlines of the handshakes leave one timer behind.) */
+	sleep(3);
+	turns = vsock_counters(b.v)->turns;
+	events = vsock_counters(b.v)->socket_events;
+	cpu = cpu_of_worker();
+	all = seconds(CLOCK_PROCESS_CPUTIME_ID);
+	sleep(secs);
+	printf("%u idle connections for %u s: %llu turns, %llu socket events, "
+	       "worker %.6f CPU-s, process %.6f CPU-s\n",
+	       n, secs,
+	       (unsigned long long)(vsock_counters(b.v)->turns - turns),
+	       (unsigned long long)(vsock_counters(b.v)->socket_events -
+				    events),
+	       cpu_of_worker() - cpu, seconds(CLOCK_PROCESS_CPUTIME_ID) - all);
+	for (unsigned i = 0; i < n; i++)
+		close(fd[i]);
+	free(fd);
+}
+
+int main(int argc, char **argv)
+{
+	static const uint32_t size[] = { 1024, 65536, 1048576 };
+
+	if (argc > 1)
+		repeats = (unsigned)strtoul(argv[1], NULL, 10);
+	if (argc > 2)
+		volume = strtoull(argv[2], NULL, 10) << 20;
+	if (!repeats || repeats > MAX_REPEATS || !volume) {
+		fprintf(stderr, "usage: vsock [REPEATS [MIB]]\n");
+		return 2;
+	}
+	payload = calloc(1, 1048576);
+	setup();
+	bench_rtt();
+	for (unsigned i = 0; i < array_size(size); i++)
+		bench_stream(true, size[i]);
+	for (unsigned i = 0; i < array_size(size); i++)
+		bench_stream(false, size[i]);
+	bench_connects();
+	bench_idle(1000,
+		   getenv("VSOCK_IDLE") ? atoi(getenv("VSOCK_IDLE")) : 10);
+	teardown();
+	free(payload);
+	return 0;
+}

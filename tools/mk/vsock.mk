@@ -1,0 +1,12 @@
+# Judges of the vsock device beyond its unit tests.
+
+#: models       the Spin models of docs/models and their mutants
+.PHONY: models vsock-qemu
+models:
+	@docs/models/run.sh
+
+#: vsock-qemu   a stock guest under QEMU drives the device over vhost-user;
+#:              Linux's own vsock_test in it
+vsock-qemu: all
+	@tests/vsock/suite.sh $(B)
+suites += models vsock-qemu
