@@ -30,19 +30,8 @@ shift $((OPTIND - 1))
 arcvmm=${1:-$top/build/gcc/arcvmm}
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 
-# A root with busybox and one command, as a folder and as an ext4 disk.
-root=$work/root
-mkdir -p "$root"/{bin,proc,sys,dev,tmp,etc,run}
-cp "$(command -v busybox)" "$root/bin/"
-for f in sh cat grep mount; do ln -s busybox "$root/bin/$f"; done
-cat >"$root/bin/hello" <<'IN'
-#!/bin/sh
-read -r up _ </proc/uptime
-echo "hello cpus=$(grep -c ^processor /proc/cpuinfo) uptime=$up" \
-	"root=$(grep -q ' / ext4' /proc/mounts && echo disk || echo ram)"
-exit 7
-IN
-chmod +x "$root/bin/hello"
+. "$here/roots.sh"
+make_root
 truncate -s 24M "$work/root.ext4"
 mke2fs -q -t ext4 -d "$root" "$work/root.ext4"
 
@@ -50,50 +39,10 @@ args=(--bin "$arcvmm" --add "$root=root" --add "$work/root.ext4=root.ext4")
 for k in $kernels; do args+=(--kernel "$k"); done
 
 if [ -n "$qemu" ]; then
-	# QEMU gets the same root and modules in an initramfs of its own.
-	args+=(--bin "$(command -v qemu-system-x86_64)")
-	mkdir "$work/fw"
-	for d in /usr/share/qemu /usr/share/seabios; do
-		for f in bios-microvm.bin linuxboot_dma.bin; do
-			[ ! -e "$d/$f" ] || cp -nL "$d/$f" "$work/fw/"
-		done
-	done
-	args+=(--add "$work/fw=fw")
+	qemu_files $kernels
+	args+=(--bin "$(command -v qemu-system-x86_64)" --add "$work/fw=fw")
 	for k in $kernels; do
-		{ read -r _ && read -r m; } < <("$top/tools/fetch-kernel.sh" "$k")
-		i=$work/initrd-$k
-		cp -r "$root" "$i" && mkdir -p "$i"/{mod,new}
-		for f in insmod chroot reboot sleep; do
-			ln -s busybox "$i/bin/$f"
-		done
-		for f in virtio_ring virtio virtio_mmio virtio_blk; do
-			x=$(find "$m" -name "$f.ko*")
-			case $x in
-			*.xz) xz -dc "$x" >"$i/mod/$f.ko" ;;
-			*) cp "$x" "$i/mod/" ;;
-			esac
-		done
-		cat >"$i/init" <<'IN'
-#!/bin/sh
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-if grep -q fromdisk /proc/cmdline; then
-	for f in virtio_ring virtio virtio_mmio virtio_blk; do
-		insmod /mod/$f.ko
-	done
-	while [ ! -e /dev/vda ]; do sleep 0.02; done
-	mount -t ext4 /dev/vda /new
-	mount -t proc proc /new/proc
-	chroot /new /bin/hello
-else
-	/bin/hello
-fi
-reboot -f
-IN
-		chmod +x "$i/init"
-		(cd "$i" && find . | cpio -o -H newc --quiet -R 0:0) >"$i.cpio"
-		args+=(--add "$i.cpio=qemu-$k.cpio")
+		args+=(--add "$work/initrd-$k.cpio=qemu-$k.cpio")
 	done
 fi
 
