@@ -26,14 +26,19 @@ struct verb {
 };
 extern const struct verb *const verbs[]; /* NULL-terminated */
 
-extern const struct verb verb_run, verb_doctor, verb_version, verb_help;
-extern const struct verb verb_vhost_user_vsock;
+extern const struct verb verb_run, verb_exec, verb_cp, verb_ps, verb_logs,
+	verb_stop, verb_kill, verb_pause, verb_resume, verb_stats, verb_doctor,
+	verb_vhost_user_vsock, verb_completion, verb_version, verb_help;
 
 /* "arcvmm: TEXT" to stderr; returns EXIT_USAGE. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* The usage of one verb, to stdout. */
 void print_help(const struct verb *v);
+
+/* A connection to the agent of a running VM; -1 with a message said. */
+struct instance;
+int agent_of(const struct instance *i);
 
 /* Nanoseconds on the clock of the library's milestones. */
 uint64_t now_ns(void);

@@ -7,8 +7,10 @@
 #include <time.h>
 
 const struct verb *const verbs[] = {
-	&verb_run,     &verb_doctor, &verb_vhost_user_vsock,
-	&verb_version, &verb_help,   NULL,
+	&verb_run,	  &verb_exec,	 &verb_cp,     &verb_ps,
+	&verb_logs,	  &verb_stop,	 &verb_kill,   &verb_pause,
+	&verb_resume,	  &verb_stats,	 &verb_doctor, &verb_vhost_user_vsock,
+	&verb_completion, &verb_version, &verb_help,   NULL,
 };
 
 static uint64_t started_ns;

@@ -1,11 +1,21 @@
 /*
- * arcvmm run: one VM in the foreground.
+ * arcvmm run: one VM.
  *
- * The main thread owns the terminal and the signals: it polls the caller's
- * input, a signalfd, and the VM's end. Input goes through a pipe to the
- * console, because the escape key must be seen first; output is written by the
- * VM itself.
+ * The main thread owns the terminal and the signals. It polls the VM's end, a
+ * signalfd, the control socket, and what the way of running adds:
+ *
+ *   by the agent   (a command) the guest waits for orders ("serve"); a session
+ *                  thread runs the command over vsock and streams its output;
+ *                  then the guest is asked to power off. The console goes to
+ *                  the log.
+ *   on the console (--console, no command, no agent) input goes through a pipe,
+ *                  because the escape key must be seen first; output is written
+ *                  by the VM itself.
+ *   detached       the console goes to the log; the command, if any, runs on
+ *                  it.
  */
+#include "cli/run.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,37 +24,50 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/consolelog.h"
+#include "cli/control.h"
+#include "cli/registry.h"
+#include "cli/session.h"
 #include "cli/term.h"
 #include "cli/timeline.h"
 
 /* How long a guest asked to stop may take before it is stopped. */
 #define STOP_GRACE_NS 10000000000ull
+/* How long a guest may take until its agent answers. */
+#define BOOT_WAIT_MS 300000
 
 struct run {
-	struct arcvmm_config *cfg;
+	struct run_options o;
 	struct arcvmm_vm *vm;
-	const char *timeline;
-	uint64_t timeout_ns; /* 0: none */
-	bool console_stdio;
-	enum arcvmm_log_level log_level;
+	struct instance instance;
+	bool registered;
+	struct control control;
+	struct console_log log;
+	int log_out; /* the console's end of it */
+	int sigfd;
+	int ready; /* detached: tells the parent, -1 otherwise */
 
-	/* The input pipe, and what did not fit into it yet. */
+	/* On the console: the input pipe, and what did not fit into it yet. */
 	int in_pipe[2];
 	char pending[8192];
 	size_t npending;
 	bool input_open;
 	struct term_escape escape;
 
-	uint64_t deadline_ns; /* of timeout_ns */
+	/* By the agent. */
+	bool by_agent;
+	struct session session;
+	bool session_over;
+
+	uint64_t deadline_ns; /* of --timeout */
 	uint64_t stop_ns; /* when a stopping guest is killed, 0: not stopping */
 	int stop_signal;
 	bool timed_out;
 };
-
-/* ---- options ---- */
 
 static void print_log(void *ctx, enum arcvmm_log_level level, const char *text)
 {
@@ -56,202 +79,56 @@ static void print_log(void *ctx, enum arcvmm_log_level level, const char *text)
 		term_is_raw() ? "\r\n" : "\n");
 }
 
-struct flag {
-	const char *name;
-	const char *arg;
-	const char *help;
-};
+/* ---- stopping ---- */
 
-/* What is the CLI's own; the rest are the library's keys. */
-static const struct flag own_flags[] = {
-	{ "boot-timeline", "FILE",
-	  "write the milestones of the boot to FILE (JSON) and FILE.svg" },
-	{ "timeout", "SECONDS",
-	  "end the run after that time (exit status 124)" },
-	{ "verbose", NULL, "say what is done and why; twice: more" },
-	{ NULL, NULL, NULL },
-};
-
-static const struct arcvmm_key *find_key(const char *name)
+/* In order, and by force when that takes too long or is asked for twice. */
+static void stop_guest(struct run *r)
 {
-	const struct arcvmm_key *k;
-
-	for (unsigned i = 0; (k = arcvmm_config_key(i)); i++)
-		if (!strcmp(k->name, name))
-			return k;
-	return NULL;
+	if (r->stop_ns || arcvmm_vm_shutdown(r->vm))
+		arcvmm_vm_kill(r->vm);
+	else
+		r->stop_ns = now_ns() + STOP_GRACE_NS;
 }
 
-static int parse_seconds(const char *text, uint64_t *ns)
+static void stop_by_signal(struct run *r, int sig)
 {
-	char *end;
-	double s = strtod(text, &end);
-
-	if (end == text || *end || !(s > 0) || s > 1e9)
-		return complain("--timeout: '%s' is not a number of seconds",
-				text);
-	*ns = (uint64_t)(s * 1e9);
-	return 0;
-}
-
-static int set_own(struct run *r, const char *name, const char *value)
-{
-	if (!strcmp(name, "boot-timeline")) {
-		r->timeline = value;
-		return timeline_check(value);
+	if (r->by_agent && !r->session_over && !r->stop_signal) {
+		/* It is the command's first. */
+		session_signal(&r->session, sig);
+		r->stop_signal = sig;
+		if (sig != SIGINT && sig != SIGQUIT)
+			r->stop_ns = now_ns() + STOP_GRACE_NS;
+		return;
 	}
-	if (!strcmp(name, "timeout"))
-		return parse_seconds(value, &r->timeout_ns);
-	if (r->log_level < ARCVMM_LOG_DEBUG) /* verbose */
-		r->log_level++;
-	return 0;
+	r->stop_signal = sig;
+	stop_guest(r);
 }
 
-static const struct flag *find_own(const char *name)
+/* Milliseconds until the next deadline, -1 when there is none. */
+static int next_timeout(const struct run *r)
 {
-	for (const struct flag *f = own_flags; f->name; f++)
-		if (!strcmp(f->name, name))
-			return f;
-	return NULL;
+	uint64_t at = r->deadline_ns, now = now_ns();
+
+	if (r->stop_ns && (!at || r->stop_ns < at))
+		at = r->stop_ns;
+	if (!at)
+		return -1;
+	return at <= now ? 0 : (int)((at - now + 999999) / 1000000 % INT32_MAX);
 }
 
-static int set_key(struct run *r, const char *name, const char *value)
+static void check_deadlines(struct run *r)
 {
-	struct arcvmm_error e;
+	uint64_t now = now_ns();
 
-	if (!strcmp(name, "console"))
-		r->console_stdio = !strncmp(value, "stdio", 5);
-	if (arcvmm_config_set(r->cfg, name, value, &e)) {
-		/* The library names options without dashes. */
-		if (e.code == -ENOENT)
-			return complain("%s (see 'arcvmm help run')", e.text);
-		return complain("--%s", e.text);
-	}
-	return 0;
-}
-
-/* One "--name[=value]" at argv[*i]; advances *i past its value. */
-static int parse_flag(struct run *r, char **argv, int *i)
-{
-	char *name = argv[*i] + 2, *value = strchr(name, '=');
-	const struct arcvmm_key *k;
-	const struct flag *own;
-	const char *arg;
-
-	if (value)
-		*value++ = 0;
-	own = find_own(name);
-	k = own ? NULL : find_key(name);
-	if (!own && !k && !strncmp(name, "no-", 3)) {
-		k = find_key(name + 3);
-		if (k && (!k->arg || !strncmp(k->arg, "on|off", 6)) && !value)
-			return set_key(r, k->name, "off");
-		k = NULL;
-	}
-	if (!own && !k)
-		return set_key(r, name, value ? value : "");
-	arg = own ? own->arg : k->arg;
-	if (arg && !value) {
-		value = argv[*i + 1];
-		if (!value)
-			return complain("--%s needs a value: --%s %s", name,
-					name, arg);
-		++*i;
-	}
-	if (own && !arg && value)
-		return complain("--%s takes no value", name);
-	if (own)
-		return set_own(r, name, value);
-	return set_key(r, name, value ? value : "on");
-}
-
-static int parse(struct run *r, int argc, char **argv)
-{
-	int i;
-
-	for (i = 1; i < argc; i++) {
-		int rc = 0;
-
-		if (!strcmp(argv[i], "--")) {
-			i++;
-			break;
-		}
-		if (!strcmp(argv[i], "-v"))
-			rc = set_own(r, "verbose", NULL);
-		else if (!strncmp(argv[i], "--", 2))
-			rc = parse_flag(r, argv, &i);
-		else if (*argv[i] == '-' && argv[i][1])
-			rc = complain("unknown option '%s' (see 'arcvmm help "
-				      "run')",
-				      argv[i]);
-		else
-			break; /* the command, without "--" */
-		if (rc)
-			return rc;
-	}
-	if (i < argc &&
-	    arcvmm_config_command(r->cfg, (const char *const *)&argv[i]))
-		return complain("the command is empty");
-	return 0;
-}
-
-static void print_keys(const char *group, const char *title)
-{
-	const struct arcvmm_key *k;
-
-	printf("\n%s:\n", title);
-	for (unsigned i = 0; (k = arcvmm_config_key(i)); i++) {
-		char left[64];
-		char *more;
-
-		if (strcmp(k->group, group))
-			continue;
-		snprintf(left, sizeof(left), "--%s%s%s", k->name,
-			 k->arg ? " " : "", k->arg ? k->arg : "");
-		printf("  %-28s %s", left, k->help);
-		if (k->def)
-			printf(" [%s]", k->def);
-		puts(k->repeat ? " (may be repeated)" : "");
-		more = arcvmm_config_key_help(k->name);
-		if (more)
-			fputs(more, stdout);
-		free(more);
+	if (r->stop_ns && now >= r->stop_ns)
+		arcvmm_vm_kill(r->vm);
+	if (r->deadline_ns && now >= r->deadline_ns) {
+		r->timed_out = true;
+		arcvmm_vm_kill(r->vm);
 	}
 }
 
-static void help_run(void)
-{
-	const char *word, *why;
-
-	puts("\nBoots the kernel and runs CMD in the guest, on its console; "
-	     "without CMD, the\nroot's own init. A switch is turned off by "
-	     "--no-NAME.");
-	print_keys("boot", "Kernel");
-	print_keys("root", "Root file system");
-	print_keys("machine", "Machine");
-	print_keys("devices", "Devices");
-	print_keys("guest", "In the guest");
-	puts("\nThis run:");
-	for (const struct flag *f = own_flags; f->name; f++) {
-		char left[64];
-
-		snprintf(left, sizeof(left), "--%s%s%s", f->name,
-			 f->arg ? " " : "", f->arg ? f->arg : "");
-		printf("  %-28s %s\n", left, f->help);
-	}
-	puts("\nBuilt-in command line words (one of yours displaces them):");
-	for (unsigned i = 0; (word = arcvmm_cmdline_word(i, &why)); i++)
-		printf("  %-28s %s\n", word, why);
-	puts("\nKeys, when the console is a terminal: Ctrl-] then p presses "
-	     "the power button,\nx ends the run, ? lists the keys, Ctrl-] "
-	     "sends itself.\n\n"
-	     "Exit status: that of CMD (127 not found, 126 not executable, 128 "
-	     "+ n killed by\nsignal n). Without one: 0 power-off, 120 reboot, "
-	     "121 panic, 122 crash.\n124 --timeout, 125 arcvmm could not do "
-	     "it, 128 + n ended by signal n.");
-}
-
-/* ---- running ---- */
+/* ---- input on the console ---- */
 
 static void flush_input(struct run *r)
 {
@@ -264,16 +141,6 @@ static void flush_input(struct run *r)
 		return;
 	r->npending -= (size_t)n;
 	memmove(r->pending, r->pending + n, r->npending);
-}
-
-static void stop_guest(struct run *r, int sig)
-{
-	if (r->stop_ns || arcvmm_vm_shutdown(r->vm)) {
-		arcvmm_vm_kill(r->vm); /* asked twice */
-		return;
-	}
-	r->stop_ns = now_ns() + STOP_GRACE_NS;
-	r->stop_signal = sig;
 }
 
 static void take_input(struct run *r)
@@ -308,59 +175,70 @@ static void take_input(struct run *r)
 	}
 }
 
-static void take_signal(struct run *r, int sigfd)
+/* ---- what the main thread attends to ---- */
+
+static char *obey(void *ctx, const char *word)
+{
+	struct run *r = ctx;
+
+	if (!strcmp(word, "stop")) {
+		stop_guest(r);
+	} else if (!strcmp(word, "kill")) {
+		arcvmm_vm_kill(r->vm);
+	} else if (!strcmp(word, "pause") || !strcmp(word, "resume")) {
+		if (*word == 'p' ? arcvmm_vm_pause(r->vm)
+				 : arcvmm_vm_resume(r->vm))
+			return strdup("error: the run has ended");
+	} else if (!strcmp(word, "stats")) {
+		return arcvmm_vm_stats(r->vm);
+	} else {
+		return strdup("error: unknown order");
+	}
+	return NULL;
+}
+
+static void take_signal(struct run *r)
 {
 	struct signalfd_siginfo si;
 	unsigned cols, rows;
 
-	if (read(sigfd, &si, sizeof(si)) != sizeof(si))
+	if (read(r->sigfd, &si, sizeof(si)) != sizeof(si))
 		return;
 	switch (si.ssi_signo) {
 	case SIGWINCH:
-		if (term_size(STDIN_FILENO, &cols, &rows))
+		if (r->by_agent)
+			session_resize(&r->session);
+		else if (term_size(STDIN_FILENO, &cols, &rows))
 			arcvmm_vm_console_resize(r->vm, cols, rows);
 		break;
 	case SIGCONT:
 		term_again();
 		break;
 	default:
-		stop_guest(r, (int)si.ssi_signo);
+		stop_by_signal(r, (int)si.ssi_signo);
 	}
 }
 
-/* Milliseconds until the next deadline, -1 when there is none. */
-static int next_timeout(const struct run *r)
+static void command_ended(struct run *r)
 {
-	uint64_t at = r->deadline_ns, now = now_ns();
-
-	if (r->stop_ns && (!at || r->stop_ns < at))
-		at = r->stop_ns;
-	if (!at)
-		return -1;
-	return at <= now ? 0 : (int)((at - now + 999999) / 1000000 % INT32_MAX);
+	r->session_over = true;
+	term_restore();
+	r->stop_ns = 0;
+	stop_guest(r);
 }
 
-static void check_deadlines(struct run *r)
+static void attend(struct run *r)
 {
-	uint64_t now = now_ns();
-
-	if (r->stop_ns && now >= r->stop_ns)
-		arcvmm_vm_kill(r->vm);
-	if (r->deadline_ns && now >= r->deadline_ns) {
-		r->timed_out = true;
-		arcvmm_vm_kill(r->vm);
-	}
-}
-
-static void attend(struct run *r, int sigfd)
-{
-	enum { END, SIGNALS, INPUT, PIPE };
-	struct pollfd p[] = {
+	enum { END, SIGNALS, INPUT, PIPE, LOG, SESSION, CONTROL };
+	struct pollfd p[CONTROL + 1 + CONTROL_CLIENTS] = {
 		[END] = { .fd = arcvmm_vm_fd(r->vm), .events = POLLIN },
-		[SIGNALS] = { .fd = sigfd, .events = POLLIN },
+		[SIGNALS] = { .fd = r->sigfd, .events = POLLIN },
 		[INPUT] = { .events = POLLIN },
 		[PIPE] = { .events = POLLOUT },
+		[LOG] = { .fd = r->log.in, .events = POLLIN },
+		[SESSION] = { .events = POLLIN },
 	};
+	unsigned n = 0;
 
 	for (;;) {
 		/* Room for what one read may turn into. */
@@ -368,30 +246,83 @@ static void attend(struct run *r, int sigfd)
 
 		p[INPUT].fd = r->input_open && room ? STDIN_FILENO : -1;
 		p[PIPE].fd = r->npending ? r->in_pipe[1] : -1;
-		if (poll(p, sizeof(p) / sizeof(*p), next_timeout(r)) < 0 &&
-		    errno != EINTR)
+		p[SESSION].fd = r->by_agent && !r->session_over
+					? session_fd(&r->session)
+					: -1;
+		if (r->registered)
+			n = control_poll(&r->control, p + CONTROL);
+		if (poll(p, CONTROL + n, next_timeout(r)) < 0 && errno != EINTR)
 			break;
+		if (p[LOG].fd >= 0 && p[LOG].revents)
+			console_log_pump(&r->log);
+		if (p[SESSION].fd >= 0 && p[SESSION].revents)
+			command_ended(r);
 		if (p[END].revents)
 			break;
 		if (p[SIGNALS].revents)
-			take_signal(r, sigfd);
+			take_signal(r);
 		if (p[PIPE].fd >= 0 && p[PIPE].revents)
 			flush_input(r);
 		if (p[INPUT].fd >= 0 && p[INPUT].revents)
 			take_input(r);
+		if (n)
+			control_run(&r->control, p + CONTROL, n);
 		check_deadlines(r);
 	}
 }
 
-static int open_input(struct run *r)
+/* ---- setting up ---- */
+
+static int set(struct run *r, const char *key, const char *value)
 {
-	if (!r->console_stdio)
+	struct arcvmm_error e;
+
+	if (!arcvmm_config_set(r->o.cfg, key, value, &e))
 		return 0;
-	if (pipe2(r->in_pipe, O_CLOEXEC | O_NONBLOCK))
-		return complain("pipe: %s", strerror(errno));
-	r->input_open = true;
-	arcvmm_config_console_fds(r->cfg, r->in_pipe[0], STDOUT_FILENO);
-	return 0;
+	return complain("%s", e.text);
+}
+
+/* Where the console goes and how the command runs. */
+static int set_up_console(struct run *r)
+{
+	const struct run_options *o = &r->o;
+	bool logged = !o->console_given && (o->detach || r->by_agent);
+	int rc = 0;
+
+	if (logged) {
+		rc = console_log_open(&r->log,
+				      r->registered ? &r->instance : NULL,
+				      &r->log_out);
+		if (!rc)
+			arcvmm_config_console_fds(o->cfg, -1, r->log_out);
+	} else if (o->console_stdio && !o->detach) {
+		if (pipe2(r->in_pipe, O_CLOEXEC | O_NONBLOCK))
+			return complain("pipe: %s", strerror(errno));
+		r->input_open = true;
+		arcvmm_config_console_fds(o->cfg, r->in_pipe[0], STDOUT_FILENO);
+	}
+	if (!rc && r->by_agent)
+		return set(r, "serve", "on");
+	if (!rc && o->argv)
+		arcvmm_config_command(o->cfg, (const char *const *)o->argv);
+	return rc;
+}
+
+/* A directory among the running VMs; one without a name may do without. */
+static int set_up_registry(struct run *r)
+{
+	char path[192];
+	int rc = registry_claim(&r->instance, r->o.name);
+
+	if (rc)
+		return r->o.name || r->o.detach ? rc : 0;
+	r->registered = true;
+	rc = control_open(&r->control, &r->instance, obey, r);
+	if (!rc && !r->o.no_agent)
+		rc = set(r, "vsock-uds",
+			 instance_path(&r->instance, "vsock", path,
+				       sizeof(path)));
+	return rc;
 }
 
 static int open_signals(void)
@@ -411,32 +342,104 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static int exit_status(const struct run *r, const struct arcvmm_result *res)
+static void publish_info(const struct run *r)
 {
-	if (r->timed_out)
-		return complain("the run did not end within --timeout"),
-		       EXIT_TIMEOUT;
-	if (res->status >= 0 &&
-	    (res->end == ARCVMM_END_POWER_OFF || res->end == ARCVMM_END_KILLED))
+	char pid[24], started[24], command[512] = "";
+	size_t len = 0;
+
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	snprintf(started, sizeof(started), "%lld", (long long)time(NULL));
+	for (char *const *a = r->o.argv; a && *a && len < sizeof(command); a++)
+		len += (size_t)snprintf(command + len, sizeof(command) - len,
+					"%s%s", len ? " " : "", *a);
+	instance_set_info(&r->instance, "pid", pid, "started", started,
+			  "engine", arcvmm_vm_engine(r->vm), "command", command,
+			  NULL);
+}
+
+static int connect_agent(void *ctx, struct arcvmm_error *e)
+{
+	struct run *r = ctx;
+
+	return arcvmm_agent_connect(r->vm, BOOT_WAIT_MS, e);
+}
+
+static int start_session(struct run *r)
+{
+	const struct run_options *o = &r->o;
+	struct session *s = &r->session;
+
+	*s = (struct session){
+		.exec = {
+			.argv = (const char *const *)o->argv,
+			.env = o->nenv ? o->env : NULL,
+			.cwd = o->cwd,
+			.user = o->user,
+			.tty = o->tty,
+		},
+		.connect = connect_agent,
+		.ctx = r,
+		.in = o->input ? STDIN_FILENO : -1,
+	};
+	return session_start(s);
+}
+
+/* ---- the end ---- */
+
+static int command_status(struct run *r)
+{
+	const struct session *s = &r->session;
+
+	if (s->rc)
+		complain("%s", s->error.text);
+	return s->exit.code;
+}
+
+static int exit_status(struct run *r, const struct arcvmm_result *res)
+{
+	if (r->timed_out) {
+		complain("the run did not end within --timeout");
+		return EXIT_TIMEOUT;
+	}
+	if (res->end == ARCVMM_END_PANIC || res->end == ARCVMM_END_CRASH ||
+	    res->end == ARCVMM_END_ERROR) {
+		complain("%s", res->text);
+		if (r->log.in >= 0 && r->registered)
+			console_log_tail(&r->instance, 20);
+		return res->end == ARCVMM_END_PANIC ? EXIT_PANIC : EXIT_CRASH;
+	}
+	if (r->by_agent && (r->session_over || r->session.connected))
+		return command_status(r);
+	if (res->status >= 0 && res->end != ARCVMM_END_REBOOT)
 		return res->status;
 	if (r->stop_signal)
 		return 128 + r->stop_signal;
 	switch (res->end) {
-	case ARCVMM_END_POWER_OFF:
-		return 0;
 	case ARCVMM_END_REBOOT:
 		return EXIT_REBOOT;
 	case ARCVMM_END_KILLED:
 		return 128 + SIGKILL;
-	case ARCVMM_END_PANIC:
-		complain("%s", res->text);
-		return EXIT_PANIC;
-	case ARCVMM_END_CRASH:
-	case ARCVMM_END_ERROR:
-		break;
+	default:
+		return 0;
 	}
-	complain("%s", res->text);
-	return EXIT_CRASH;
+}
+
+/* Detached: the parent may go. */
+static void tell_parent(struct run *r)
+{
+	int null;
+
+	if (r->ready < 0)
+		return;
+	printf("%s\n", r->instance.name);
+	fflush(stdout);
+	if (write(r->ready, "", 1) < 0)
+		complain("telling the parent: %s", strerror(errno));
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 3; fd++)
+		dup2(null, fd);
+	close(null);
+	close(r->ready);
 }
 
 static int run_vm(struct run *r)
@@ -444,58 +447,118 @@ static int run_vm(struct run *r)
 	struct arcvmm_result res;
 	struct arcvmm_error e;
 	unsigned cols, rows;
-	int sigfd, status;
+	int status;
 
-	if (arcvmm_vm_create(&r->vm, r->cfg, &e))
+	arcvmm_config_log(r->o.cfg, print_log, NULL, r->o.log_level);
+	if (arcvmm_vm_create(&r->vm, r->o.cfg, &e))
 		return complain("%s", e.text);
+	if (r->registered)
+		publish_info(r);
 	if (arcvmm_vm_console_pty(r->vm))
 		fprintf(stderr, "arcvmm: console on %s\n",
 			arcvmm_vm_console_pty(r->vm));
-	sigfd = open_signals();
+	r->sigfd = open_signals();
 	if (r->input_open && term_raw(STDIN_FILENO) &&
 	    term_size(STDIN_FILENO, &cols, &rows))
 		arcvmm_vm_console_resize(r->vm, cols, rows);
-	if (r->timeout_ns)
-		r->deadline_ns = now_ns() + r->timeout_ns;
+	if (r->o.timeout_ns)
+		r->deadline_ns = now_ns() + r->o.timeout_ns;
 	if (arcvmm_vm_start(r->vm, &e)) {
 		term_restore();
 		return complain("%s", e.text);
 	}
-	attend(r, sigfd);
+	if (r->by_agent) {
+		if (r->o.tty && r->o.input)
+			term_raw(STDIN_FILENO);
+		status = start_session(r);
+		if (status)
+			return status;
+	}
+	tell_parent(r);
+	attend(r);
 	arcvmm_vm_wait(r->vm, &res);
+	if (r->by_agent)
+		session_join(&r->session, true);
 	term_restore();
+	if (r->log.in >= 0)
+		console_log_pump(&r->log);
 	status = exit_status(r, &res);
-	if (r->timeline && timeline_write(r->timeline, r->vm))
+	if (r->o.timeline && timeline_write(r->o.timeline, r->vm))
 		status = status ? status : EXIT_USAGE;
-	close(sigfd);
 	return status;
+}
+
+static int run_all(struct run *r)
+{
+	int rc = set_up_registry(r);
+
+	if (!rc)
+		rc = set_up_console(r);
+	if (!rc)
+		rc = run_vm(r);
+	arcvmm_vm_destroy(r->vm);
+	if (r->registered) {
+		control_close(&r->control);
+		registry_release(&r->instance);
+	}
+	console_log_close(&r->log);
+	return rc;
+}
+
+/*
+ * The child runs the VM. What it says until it is ready is ours to pass on: its
+ * name on stdout, complaints on stderr, and a 0 byte that means ready.
+ */
+static int run_detached(struct run *r)
+{
+	char said;
+	int p[2], null;
+	bool ready;
+
+	if (pipe2(p, O_CLOEXEC))
+		return complain("pipe: %s", strerror(errno));
+	fflush(NULL);
+	switch (fork()) {
+	case -1:
+		return complain("fork: %s", strerror(errno));
+	case 0:
+		close(p[0]);
+		r->ready = p[1];
+		setsid();
+		null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		dup2(null, STDIN_FILENO);
+		close(null);
+		exit(run_all(r));
+	}
+	close(p[1]);
+	ready = read(p[0], &said, 1) == 1;
+	close(p[0]);
+	return ready ? 0 : EXIT_USAGE;
 }
 
 static int run_run(int argc, char **argv)
 {
 	struct run r = {
-		.console_stdio = true,
+		.o = {
+			.console_stdio = true,
+			.log_level = ARCVMM_LOG_WARN,
+		},
 		.in_pipe = { -1, -1 },
-		.log_level = ARCVMM_LOG_WARN,
+		.log = { .in = -1, .file = -1 },
+		.log_out = -1,
+		.ready = -1,
 	};
 	int rc;
 
-	r.cfg = arcvmm_config_new();
-	if (!r.cfg)
+	r.o.cfg = arcvmm_config_new();
+	if (!r.o.cfg)
 		return complain("out of memory");
-	rc = parse(&r, argc, argv);
+	rc = run_parse(&r.o, argc, argv);
+	r.by_agent =
+		r.o.argv && !r.o.detach && !r.o.console_given && !r.o.no_agent;
 	if (!rc)
-		rc = open_input(&r);
-	if (!rc) {
-		arcvmm_config_log(r.cfg, print_log, NULL, r.log_level);
-		rc = run_vm(&r);
-	}
-	arcvmm_vm_destroy(r.vm);
-	arcvmm_config_free(r.cfg);
-	if (r.in_pipe[0] >= 0) {
-		close(r.in_pipe[0]);
-		close(r.in_pipe[1]);
-	}
+		rc = r.o.detach ? run_detached(&r) : run_all(&r);
+	arcvmm_config_free(r.o.cfg);
 	return rc;
 }
 
@@ -504,5 +567,5 @@ const struct verb verb_run = {
 	.args = "--kernel FILE [OPTION]... [-- CMD ARG...]",
 	.summary = "boot a kernel and run a command in the guest",
 	.run = run_run,
-	.help = help_run,
+	.help = run_help,
 };

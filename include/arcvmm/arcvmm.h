@@ -275,6 +275,100 @@ ARCVMM_API int arcvmm_listener_accept(struct arcvmm_listener *l,
 /* Before arcvmm_vm_destroy(), with no thread in accept. */
 ARCVMM_API void arcvmm_listener_close(struct arcvmm_listener *l);
 
+/* ---- the agent: commands and files in the guest ---- */
+
+/*
+ * The agent runs in every guest that our init starts ("init" and "vsock" on).
+ * Each request has a connection of its own, from one of the two functions
+ * below; flow control between requests is thereby the transport's. The calls
+ * block; use a thread where that is not wanted.
+ */
+#define ARCVMM_AGENT_PORT 1023
+
+/* To the agent of a VM of this process, waiting for it to be up. */
+ARCVMM_API int arcvmm_agent_connect(struct arcvmm_vm *vm, int timeout_ms,
+				    struct arcvmm_error *e);
+/*
+ * To @port in a guest of another process, through the socket that its
+ * "vsock-uds" names. As arcvmm_vsock_connect(); -ENOENT or -ECONNREFUSED when
+ * nobody serves that socket.
+ */
+ARCVMM_API int arcvmm_uds_connect(const char *path, uint32_t port,
+				  int timeout_ms, struct arcvmm_error *e);
+
+/* A command. Zeroed is a good start; argv must be set. */
+struct arcvmm_exec {
+	const char *const *argv; /* NULL-terminated */
+	const char *const *env; /* "NAME=value", NULL-terminated; or NULL */
+	bool clean_env; /* nothing but env: no PATH, HOME, TERM */
+	const char *cwd; /* NULL: "/" */
+	const char *user; /* "name", "uid", "user:group"; NULL: root */
+	uint64_t timeout_ns; /* then SIGTERM, later SIGKILL; 0: never */
+	bool tty; /* a terminal of its own, of this size */
+	uint16_t rows, cols;
+	bool detach; /* return once it runs; it goes on alone */
+};
+
+struct arcvmm_exit {
+	int code; /* as a shell gives it; 125: it was not even tried */
+	int signal; /* that ended it, or 0 */
+	bool timed_out;
+};
+
+/* Messages for a running command, written whole to its control descriptor. */
+struct arcvmm_exec_control {
+	uint8_t kind; /* enum arcvmm_exec_order */
+	uint8_t zero;
+	uint16_t a, b;
+};
+enum arcvmm_exec_order {
+	ARCVMM_EXEC_SIGNAL = 1, /* a: its number */
+	ARCVMM_EXEC_RESIZE = 2, /* a: rows, b: columns */
+	ARCVMM_EXEC_HANGUP = 3, /* end now: -ECANCELED */
+};
+
+/*
+ * Run @x over the connection @fd (taken over, also on failure): input from @in
+ * (-1: none), output to @out and @err, orders from @control (-1: none), a pipe
+ * or socket. Memory is constant whatever the command writes. 0 with *@exit; or
+ * -errno, a sentence, and a code of 125 to 127.
+ */
+ARCVMM_API int arcvmm_exec_run(int fd, const struct arcvmm_exec *x, int in,
+			       int out, int err, int control,
+			       struct arcvmm_exit *exit,
+			       struct arcvmm_error *e);
+
+enum {
+	ARCVMM_COPY_OWNER = 1 << 0, /* keep uid and gid */
+	ARCVMM_COPY_FOLLOW = 1 << 1, /* copy what symbolic links point to */
+};
+
+/*
+ * Copy a file or tree of the host into the guest, or back: with mode, times,
+ * links and holes. Into @to when that is a directory, else under that name. A
+ * @from that ends in "/." means the contents of that directory. @bytes (when
+ * not NULL) gets how much data there was. @fd is taken over.
+ */
+ARCVMM_API int arcvmm_copy_to(int fd, const char *from, const char *to,
+			      unsigned flags, uint64_t *bytes,
+			      struct arcvmm_error *e);
+ARCVMM_API int arcvmm_copy_from(int fd, const char *from, const char *to,
+				unsigned flags, uint64_t *bytes,
+				struct arcvmm_error *e);
+
+/* Is an agent of our version there? @fd is taken over, here and below. */
+ARCVMM_API int arcvmm_agent_ping(int fd, struct arcvmm_error *e);
+/* Numbers of the guest, lines "name value", in *@text: free() it. */
+ARCVMM_API int arcvmm_agent_stats(int fd, char **text, struct arcvmm_error *e);
+/* Power off or reboot in order; after @grace_ms less so. */
+ARCVMM_API int arcvmm_agent_power(int fd, bool reboot, unsigned grace_ms,
+				  struct arcvmm_error *e);
+/* Set the guest's clock to ours. */
+ARCVMM_API int arcvmm_agent_sync_time(int fd, struct arcvmm_error *e);
+/* The guest kernel's log to @out; with @follow until either side ends. */
+ARCVMM_API int arcvmm_agent_log(int fd, bool follow, int out,
+				struct arcvmm_error *e);
+
 /* ---- the host ---- */
 
 /* One thing `arcvmm doctor` looked at. */

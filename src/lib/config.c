@@ -131,6 +131,8 @@ static const struct field fields[] = {
 	SWITCH("devices", "vsock-hairpin", vsock_hairpin, "off",
 	       "for tests: the guest's connections come back to it"),
 
+	SWITCH("guest", "serve", serve, "off",
+	       "run nothing by itself: wait for commands by the agent"),
 	LIST("guest", "env", "NAME=VALUE", env, check_env,
 	     "environment of the command"),
 	TEXT("guest", "workdir", "DIR", cwd, NULL, "/",

@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/proto.h"
 #include "machine/initramfs.h"
 #include "machine/kernel.h"
 #include "vm/internal.h"
@@ -228,6 +229,8 @@ static int compose_initramfs(struct vm *vm, const struct kernel *k,
 			   : c->uart   ? "ttyS0"
 				       : NULL,
 		.mounts = strv_get(&c->mounts),
+		.serve = c->serve,
+		.agent_port = vm->vsock ? AGENT_PORT : 0,
 		.status_port = vm->console != NULL,
 	};
 
@@ -253,6 +256,7 @@ static int check_no_init(const struct vm *vm, struct err *e)
 		const char *name;
 	} needs[] = {
 		{ c->argv.n, "a command" },
+		{ c->serve, "--serve" },
 		{ c->root && !*vm->root_serial, "--root with files" },
 		{ c->root_disk, "--root-disk" },
 		{ c->env.n, "--env" },

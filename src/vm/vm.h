@@ -64,6 +64,7 @@ struct vm_config {
 	struct vm_device_config *devices;
 	size_t ndevices;
 
+	bool serve; /* run nothing but the agent */
 	struct strv argv, env, mounts;
 	char *cwd, *user, *hostname;
 };

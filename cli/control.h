@@ -1,0 +1,50 @@
+/*
+ * Orders to the process of a running VM, on the socket "ctl" of its directory:
+ * a client sends one word and a newline, gets an answer, and the connection
+ * ends.
+ *
+ *	stop        ask the guest to power off
+ *	kill        end the run
+ *	pause, resume
+ *	stats       the library's counters, JSON
+ * The answer is "ok", or what was asked for, or "error: ...".
+ */
+#ifndef CLI_CONTROL_H
+#define CLI_CONTROL_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cli/registry.h"
+
+#define CONTROL_CLIENTS 8
+
+struct control {
+	int listener;
+	struct {
+		int fd;
+		char word[32];
+		size_t len;
+	} clients[CONTROL_CLIENTS];
+	/* The answer to @word, malloc'd; NULL: "ok". */
+	char *(*order)(void *ctx, const char *word);
+	void *ctx;
+};
+
+/* ---- in the VM's process ---- */
+
+int control_open(struct control *c, const struct instance *i,
+		 char *(*order)(void *ctx, const char *word), void *ctx);
+void control_close(struct control *c);
+/* Fill @p (room for 1 + CONTROL_CLIENTS); the number of entries. */
+unsigned control_poll(struct control *c, struct pollfd *p);
+/* After poll(), with the same entries. */
+void control_run(struct control *c, const struct pollfd *p, unsigned n);
+
+/* ---- in a client ---- */
+
+/* The answer, malloc'd, or NULL with a message said. */
+char *control_ask(const struct instance *i, const char *word);
+
+#endif

@@ -1,0 +1,307 @@
+/* arcvmm exec and cp: commands and files in a running guest, by its agent. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/registry.h"
+#include "cli/session.h"
+#include "cli/term.h"
+
+/* A VM that was just started: its agent is waited for that long. */
+#define AGENT_WAIT_MS 60000
+
+static int connect_instance(void *ctx, struct arcvmm_error *e)
+{
+	char path[192];
+
+	return arcvmm_uds_connect(
+		instance_path(ctx, "vsock", path, sizeof(path)),
+		ARCVMM_AGENT_PORT, AGENT_WAIT_MS, e);
+}
+
+int agent_of(const struct instance *i)
+{
+	struct instance copy = *i;
+	struct arcvmm_error e;
+	int fd = connect_instance(&copy, &e);
+
+	if (fd < 0)
+		complain("%s: %s", i->name, e.text);
+	return fd;
+}
+
+/* ---- exec ---- */
+
+struct exec_options {
+	const char *env[256];
+	unsigned nenv;
+	const char *cwd, *user;
+	uint64_t timeout_ns;
+	bool tty, input, detach;
+};
+
+static void help_exec(void)
+{
+	puts("\n  -i, --interactive        pass our input to the command\n"
+	     "  -t, --tty                give it a terminal\n"
+	     "  -d, --detach             do not wait for it\n"
+	     "  --env NAME=VALUE         environment (may be repeated)\n"
+	     "  --workdir DIR            working directory [/]\n"
+	     "  --user USER[:GROUP]      who runs it [root]\n"
+	     "  --timeout SECONDS        end it after that time (status 124)\n"
+	     "\nExit status: that of CMD (127 not found, 126 not executable, "
+	     "128 + n killed by\nsignal n); 125: arcvmm could not do it.");
+}
+
+/* "--name VALUE" or "--name=VALUE": NULL when argv[*i] is another option. */
+static const char *value_of(char **argv, int *i, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (strncmp(argv[*i], name, n))
+		return NULL;
+	if (argv[*i][n] == '=')
+		return argv[*i] + n + 1;
+	if (argv[*i][n])
+		return NULL;
+	if (!argv[*i + 1]) {
+		complain("%s needs a value", name);
+		return NULL;
+	}
+	return argv[++*i];
+}
+
+static int parse_exec_option(struct exec_options *o, char **argv, int *i)
+{
+	const char *arg = argv[*i], *v;
+
+	if (!strcmp(arg, "--tty")) {
+		o->tty = true;
+	} else if (!strcmp(arg, "--interactive")) {
+		o->input = true;
+	} else if (!strcmp(arg, "--detach")) {
+		o->detach = true;
+	} else if ((v = value_of(argv, i, "--env"))) {
+		if (!strchr(v, '=') || *v == '=')
+			return complain("--env: '%s' is not NAME=VALUE", v);
+		if (o->nenv == sizeof(o->env) / sizeof(*o->env) - 1)
+			return complain("too many --env");
+		o->env[o->nenv++] = v;
+	} else if ((v = value_of(argv, i, "--workdir"))) {
+		o->cwd = v;
+	} else if ((v = value_of(argv, i, "--user"))) {
+		o->user = v;
+	} else if ((v = value_of(argv, i, "--timeout"))) {
+		char *end;
+		double s = strtod(v, &end);
+
+		if (end == v || *end || !(s > 0) || s > 1e9)
+			return complain("--timeout: '%s' is not a number of "
+					"seconds",
+					v);
+		o->timeout_ns = (uint64_t)(s * 1e9);
+	} else if (arg[1] && arg[1] != '-' &&
+		   strspn(arg + 1, "itd") == strlen(arg + 1)) {
+		o->input |= strchr(arg, 'i') != NULL;
+		o->tty |= strchr(arg, 't') != NULL;
+		o->detach |= strchr(arg, 'd') != NULL;
+	} else {
+		return complain("unknown option '%s' (see 'arcvmm help exec')",
+				arg);
+	}
+	return 0;
+}
+
+static int open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGCONT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/* Signals go to the command until it has ended; the second time we go. */
+static void attend_session(struct session *s, int sigfd)
+{
+	struct pollfd p[] = {
+		{ .fd = session_fd(s), .events = POLLIN },
+		{ .fd = sigfd, .events = POLLIN },
+	};
+	unsigned asked = 0;
+
+	for (;;) {
+		struct signalfd_siginfo si;
+
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[0].revents)
+			return;
+		if (read(sigfd, &si, sizeof(si)) != sizeof(si))
+			continue;
+		if (si.ssi_signo == SIGWINCH)
+			session_resize(s);
+		else if (si.ssi_signo == SIGCONT)
+			term_again();
+		else if (++asked > 2)
+			return;
+		else
+			session_signal(s, (int)si.ssi_signo);
+	}
+}
+
+static int run_exec(int argc, char **argv)
+{
+	struct exec_options o = { 0 };
+	struct instance inst;
+	struct session s;
+	int i, rc, sigfd;
+
+	for (i = 1; i < argc && *argv[i] == '-'; i++) {
+		rc = parse_exec_option(&o, argv, &i);
+		if (rc)
+			return rc;
+	}
+	if (i >= argc)
+		return complain("exec: which VM? (arcvmm exec NAME -- CMD)");
+	rc = registry_find(&inst, argv[i++]);
+	if (rc)
+		return rc;
+	/* Options may follow the name, up to "--" or the command. */
+	for (; i < argc && *argv[i] == '-'; i++) {
+		if (!strcmp(argv[i], "--")) {
+			i++;
+			break;
+		}
+		rc = parse_exec_option(&o, argv, &i);
+		if (rc)
+			return rc;
+	}
+	if (i >= argc || !*argv[i])
+		return complain("exec: which command? (arcvmm exec %s -- CMD)",
+				inst.name);
+	s = (struct session){
+		.exec = {
+			.argv = (const char *const *)&argv[i],
+			.env = o.nenv ? o.env : NULL,
+			.cwd = o.cwd,
+			.user = o.user,
+			.timeout_ns = o.timeout_ns,
+			.tty = o.tty,
+			.detach = o.detach,
+		},
+		.connect = connect_instance,
+		.ctx = &inst,
+		.in = o.input ? STDIN_FILENO : -1,
+	};
+	sigfd = open_signals();
+	if (o.tty && o.input)
+		term_raw(STDIN_FILENO);
+	rc = session_start(&s);
+	if (rc)
+		return rc;
+	attend_session(&s, sigfd);
+	session_join(&s, true);
+	term_restore();
+	if (s.rc) {
+		complain("%s", s.error.text);
+		return s.exit.code ? s.exit.code : EXIT_USAGE;
+	}
+	return s.exit.timed_out ? EXIT_TIMEOUT : s.exit.code;
+}
+
+const struct verb verb_exec = {
+	.name = "exec",
+	.args = "[OPTION]... NAME -- CMD ARG...",
+	.summary = "run a command in a running VM",
+	.run = run_exec,
+	.help = help_exec,
+};
+
+/* ---- cp ---- */
+
+/*
+ * "NAME:path" names a file in a VM, as long as what is before the colon is no
+ * path: "./a:b" is a file here.
+ */
+static const char *guest_path(const char *arg, char *name, size_t size)
+{
+	const char *colon = strchr(arg, ':'), *slash = strchr(arg, '/');
+
+	if (!colon || (slash && slash < colon) || (size_t)(colon - arg) >= size)
+		return NULL;
+	snprintf(name, size, "%.*s", (int)(colon - arg), arg);
+	return colon + 1;
+}
+
+static void help_cp(void)
+{
+	puts("\n  -L, --follow             copy what symbolic links point to\n"
+	     "  -o, --owner              keep user and group ids\n"
+	     "\nOne of FROM and TO is NAME:PATH. Modes, times, links and holes "
+	     "are kept. Into TO\nwhen that is a directory, else under that "
+	     "name; FROM/. means what is in FROM.");
+}
+
+static int run_cp(int argc, char **argv)
+{
+	char name[2][REGISTRY_NAME_MAX + 2];
+	const char *in_guest[2];
+	struct arcvmm_error e;
+	struct instance inst;
+	unsigned flags = 0;
+	int i, fd, rc;
+
+	for (i = 1; i < argc && *argv[i] == '-' && argv[i][1]; i++) {
+		if (!strcmp(argv[i], "-L") || !strcmp(argv[i], "--follow"))
+			flags |= ARCVMM_COPY_FOLLOW;
+		else if (!strcmp(argv[i], "-o") || !strcmp(argv[i], "--owner"))
+			flags |= ARCVMM_COPY_OWNER;
+		else if (!strcmp(argv[i], "--")) {
+			i++;
+			break;
+		} else
+			return complain("unknown option '%s' (see 'arcvmm help "
+					"cp')",
+					argv[i]);
+	}
+	if (argc - i != 2)
+		return complain("cp takes FROM and TO (see 'arcvmm help cp')");
+	for (int k = 0; k < 2; k++)
+		in_guest[k] = guest_path(argv[i + k], name[k], sizeof(name[k]));
+	if (!in_guest[0] == !in_guest[1])
+		return complain("cp: one of FROM and TO must be NAME:PATH");
+	rc = registry_find(&inst, in_guest[0] ? name[0] : name[1]);
+	if (rc)
+		return rc;
+	signal(SIGPIPE, SIG_IGN);
+	fd = agent_of(&inst);
+	if (fd < 0)
+		return EXIT_USAGE;
+	if (in_guest[0])
+		rc = arcvmm_copy_from(fd, in_guest[0], argv[i + 1], flags, NULL,
+				      &e);
+	else
+		rc = arcvmm_copy_to(fd, argv[i], in_guest[1], flags, NULL, &e);
+	return rc ? complain("%s", e.text) : 0;
+}
+
+const struct verb verb_cp = {
+	.name = "cp",
+	.args = "[-L] [-o] FROM TO",
+	.summary = "copy files into a running VM (NAME:PATH) or out of it",
+	.run = run_cp,
+	.help = help_cp,
+};
