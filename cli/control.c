@@ -61,17 +61,36 @@ unsigned control_poll(struct control *c, struct pollfd *p)
 	return 1 + CONTROL_CLIENTS;
 }
 
+static void hang_up(struct control *c, unsigned k)
+{
+	close(c->clients[k].fd);
+	c->clients[k].fd = -1;
+	c->clients[k].later = false;
+	c->clients[k].len = 0;
+}
+
 static void answer(struct control *c, unsigned k)
 {
 	char *text = c->order(c->ctx, c->clients[k].word);
 	const char *out = text ? text : "ok";
-	size_t len = strlen(out);
 
+	c->clients[k].later = text == CONTROL_LATER;
+	if (c->clients[k].later)
+		return;
 	/* A client that takes no answer waits in vain, not we: the socket's
 	 * buffer holds it, or the rest is dropped. */
-	if (send(c->clients[k].fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		len = 0;
+	if (send(c->clients[k].fd, out, strlen(out),
+		 MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		complain("control socket: %s", strerror(errno));
 	free(text);
+	hang_up(c, k);
+}
+
+void control_retry(struct control *c)
+{
+	for (unsigned k = 0; k < CONTROL_CLIENTS; k++)
+		if (c->clients[k].fd >= 0 && c->clients[k].later)
+			answer(c, k);
 }
 
 static void take(struct control *c, unsigned k)
@@ -83,19 +102,19 @@ static void take(struct control *c, unsigned k)
 
 	if (n < 0 && errno == EAGAIN)
 		return;
-	if (n > 0) {
-		c->clients[k].len += (size_t)n;
-		at[n] = 0;
-		end = strchr(c->clients[k].word, '\n');
-		if (!end && (size_t)n < room)
-			return; /* more to come */
-		if (end) {
-			*end = 0;
-			answer(c, k);
-		}
+	if (n <= 0 || c->clients[k].later) { /* gone, or talks out of turn */
+		hang_up(c, k);
+		return;
 	}
-	close(c->clients[k].fd);
-	c->clients[k].fd = -1;
+	c->clients[k].len += (size_t)n;
+	at[n] = 0;
+	end = strchr(c->clients[k].word, '\n');
+	if (end) {
+		*end = 0;
+		answer(c, k);
+	} else if ((size_t)n == room) {
+		hang_up(c, k);
+	}
 }
 
 void control_run(struct control *c, const struct pollfd *p, unsigned n)
@@ -108,7 +127,6 @@ void control_run(struct control *c, const struct pollfd *p, unsigned n)
 	for (unsigned k = 0; k < CONTROL_CLIENTS; k++) {
 		if (c->clients[k].fd >= 0)
 			continue;
-		c->clients[k].len = 0;
 		c->clients[k].fd = accept4(c->listener, NULL, NULL,
 					   SOCK_CLOEXEC | SOCK_NONBLOCK);
 		break;

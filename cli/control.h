@@ -7,6 +7,7 @@
  *	kill        end the run
  *	pause, resume
  *	stats       the library's counters, JSON
+ *	agent       answered when the guest's agent is up
  * The answer is "ok", or what was asked for, or "error: ...".
  */
 #ifndef CLI_CONTROL_H
@@ -19,6 +20,8 @@
 #include "cli/registry.h"
 
 #define CONTROL_CLIENTS 8
+/* "Not yet": the order is given again by control_retry(). */
+#define CONTROL_LATER ((char *)-1)
 
 struct control {
 	int listener;
@@ -26,8 +29,9 @@ struct control {
 		int fd;
 		char word[32];
 		size_t len;
+		bool later;
 	} clients[CONTROL_CLIENTS];
-	/* The answer to @word, malloc'd; NULL: "ok". */
+	/* The answer to @word, malloc'd; NULL: "ok"; CONTROL_LATER. */
 	char *(*order)(void *ctx, const char *word);
 	void *ctx;
 };
@@ -41,6 +45,8 @@ void control_close(struct control *c);
 unsigned control_poll(struct control *c, struct pollfd *p);
 /* After poll(), with the same entries. */
 void control_run(struct control *c, const struct pollfd *p, unsigned n);
+/* Things have changed: give the orders that were put off again. */
+void control_retry(struct control *c);
 
 /* ---- in a client ---- */
 

@@ -1,4 +1,5 @@
 /* arcvmm exec and cp: commands and files in a running guest, by its agent. */
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,17 +9,23 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/control.h"
 #include "cli/registry.h"
 #include "cli/session.h"
 #include "cli/term.h"
 
-/* A VM that was just started: its agent is waited for that long. */
-#define AGENT_WAIT_MS 60000
+/* The agent is up: it takes connections at once, or something is wrong. */
+#define AGENT_WAIT_MS 10000
 
 static int connect_instance(void *ctx, struct arcvmm_error *e)
 {
 	char path[192];
+	char *up = control_ask(ctx, "agent"); /* waits for the guest */
 
+	*e = (struct arcvmm_error){ .text = "its agent cannot be reached" };
+	if (!up)
+		return -ENODEV;
+	free(up);
 	return arcvmm_uds_connect(
 		instance_path(ctx, "vsock", path, sizeof(path)),
 		ARCVMM_AGENT_PORT, AGENT_WAIT_MS, e);

@@ -62,6 +62,7 @@ struct run {
 	bool by_agent;
 	struct session session;
 	bool session_over;
+	bool agent_up;
 
 	uint64_t deadline_ns; /* of --timeout */
 	uint64_t stop_ns; /* when a stopping guest is killed, 0: not stopping */
@@ -189,6 +190,11 @@ static char *obey(void *ctx, const char *word)
 		if (*word == 'p' ? arcvmm_vm_pause(r->vm)
 				 : arcvmm_vm_resume(r->vm))
 			return strdup("error: the run has ended");
+	} else if (!strcmp(word, "agent")) {
+		if (r->o.no_agent)
+			return strdup("error: it has no agent (--no-vsock or "
+				      "--no-init)");
+		return r->agent_up ? NULL : CONTROL_LATER;
 	} else if (!strcmp(word, "stats")) {
 		return arcvmm_vm_stats(r->vm);
 	} else {
@@ -229,7 +235,7 @@ static void command_ended(struct run *r)
 
 static void attend(struct run *r)
 {
-	enum { END, SIGNALS, INPUT, PIPE, LOG, SESSION, CONTROL };
+	enum { END, SIGNALS, INPUT, PIPE, LOG, SESSION, AGENT, CONTROL };
 	struct pollfd p[CONTROL + 1 + CONTROL_CLIENTS] = {
 		[END] = { .fd = arcvmm_vm_fd(r->vm), .events = POLLIN },
 		[SIGNALS] = { .fd = r->sigfd, .events = POLLIN },
@@ -237,6 +243,7 @@ static void attend(struct run *r)
 		[PIPE] = { .events = POLLOUT },
 		[LOG] = { .fd = r->log.in, .events = POLLIN },
 		[SESSION] = { .events = POLLIN },
+		[AGENT] = { .fd = arcvmm_vm_agent_fd(r->vm), .events = POLLIN },
 	};
 	unsigned n = 0;
 
@@ -261,6 +268,12 @@ static void attend(struct run *r)
 			break;
 		if (p[SIGNALS].revents)
 			take_signal(r);
+		if (p[AGENT].fd >= 0 && p[AGENT].revents) {
+			r->agent_up = true;
+			p[AGENT].fd = -1;
+			if (r->registered)
+				control_retry(&r->control);
+		}
 		if (p[PIPE].fd >= 0 && p[PIPE].revents)
 			flush_input(r);
 		if (p[INPUT].fd >= 0 && p[INPUT].revents)

@@ -285,9 +285,15 @@ ARCVMM_API void arcvmm_listener_close(struct arcvmm_listener *l);
  */
 #define ARCVMM_AGENT_PORT 1023
 
-/* To the agent of a VM of this process, waiting for it to be up. */
+/*
+ * To the agent of a VM of this process, waiting for it to be up: a connected
+ * socket, -ETIMEDOUT, -ENODEV when the run has ended or the VM has no agent.
+ * [any thread]
+ */
 ARCVMM_API int arcvmm_agent_connect(struct arcvmm_vm *vm, int timeout_ms,
 				    struct arcvmm_error *e);
+/* Readable once the agent is up. The VM's: do not read or close it. */
+ARCVMM_API int arcvmm_vm_agent_fd(struct arcvmm_vm *vm);
 /*
  * To @port in a guest of another process, through the socket that its
  * "vsock-uds" names. As arcvmm_vsock_connect(); -ENOENT or -ECONNREFUSED when

@@ -12,6 +12,7 @@
 #include "agent/request.h"
 #include "base/clock.h"
 #include "lib/lib.h"
+#include "vm/vm.h"
 
 _Static_assert(ARCVMM_AGENT_PORT == AGENT_PORT, "agent port");
 _Static_assert(sizeof(struct arcvmm_exec_control) ==
@@ -24,11 +25,26 @@ _Static_assert(sizeof(struct arcvmm_exec_control) ==
 /* The agent is up: its first word comes at once, or something is wrong. */
 #define PATIENCE_MS 10000
 
-int arcvmm_agent_connect(struct arcvmm_vm *vm, int timeout_ms,
-			 struct arcvmm_error *e)
+int arcvmm_vm_agent_fd(struct arcvmm_vm *vm)
 {
-	return arcvmm_vsock_connect(vm, ARCVMM_AGENT_PORT, ARCVMM_VSOCK_STREAM,
-				    timeout_ms, e);
+	return vm_agent_fd(public_vm(vm));
+}
+
+int arcvmm_agent_connect(struct arcvmm_vm *vm, int timeout_ms,
+			 struct arcvmm_error *error)
+{
+	struct err e = { 0 };
+	int rc = vm_wait_agent(public_vm(vm), timeout_ms);
+
+	if (!rc)
+		return arcvmm_vsock_connect(vm, ARCVMM_AGENT_PORT,
+					    ARCVMM_VSOCK_STREAM, PATIENCE_MS,
+					    error);
+	err_set(&e, rc,
+		rc == -ETIMEDOUT
+			? "the guest's agent did not come up in time"
+			: "the run ended before the guest's agent was up");
+	return public_error(error, rc, &e);
 }
 
 /* ---- through the hybrid socket of another process ---- */

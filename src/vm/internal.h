@@ -97,7 +97,8 @@ struct vm {
 	int status; /* reported by the guest, -1 before */
 	bool reaped; /* vCPU threads joined, output flushed */
 	bool reaping; /* someone is at it */
-	int end_fd;
+	bool agent_up; /* it takes connections */
+	int end_fd, agent_fd; /* eventfds, readable once it is so */
 };
 
 /* The first call decides how the run ends. Never blocks. [any thread] */

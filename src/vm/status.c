@@ -9,9 +9,11 @@
  * "stop" asks init to end the command and power off; "ack" answers the line
  * after which init waits before it powers off, so that the line is not lost.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/stream.h"
 #include "base/bug.h"
@@ -56,6 +58,18 @@ static void milestone(struct vm *vm, const char *name, uint64_t guest_ns)
 				     p->guest_start + p->marks[i].guest_ns);
 }
 
+static void agent_is_up(struct vm *vm)
+{
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->agent_up && write(vm->agent_fd, &one, sizeof(one)) < 0)
+		log_warn(&vm->log, "agent: eventfd: %s", strerror(errno));
+	vm->agent_up = true;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+}
+
 static void status_line(struct vm *vm, char *line)
 {
 	char *save = NULL;
@@ -79,6 +93,8 @@ static void status_line(struct vm *vm, char *line)
 			vm->status = (int)n;
 			pthread_mutex_unlock(&vm->lock);
 		}
+	} else if (!strcmp(event, "agent")) {
+		agent_is_up(vm);
 	} else if (!strcmp(event, "error")) {
 		log_warn(&vm->log, "guest init: %s", text);
 	}

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "agent/proto.h"
+#include "base/clock.h"
 #include "machine/initramfs.h"
 #include "machine/kernel.h"
 #include "vm/internal.h"
@@ -95,6 +96,33 @@ int vm_wait(struct vm *vm, struct vm_result *res)
 int vm_fd(const struct vm *vm)
 {
 	return vm->end_fd;
+}
+
+int vm_agent_fd(const struct vm *vm)
+{
+	return vm->agent_fd;
+}
+
+int vm_wait_agent(struct vm *vm, int timeout_ms)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += timeout_ms % 1000 * 1000000;
+	if (until.tv_nsec >= (long)NSEC_PER_SEC) {
+		until.tv_sec++;
+		until.tv_nsec -= (long)NSEC_PER_SEC;
+	}
+	pthread_mutex_lock(&vm->lock);
+	while (!vm->agent_up && !vm->ending && !rc)
+		rc = timeout_ms < 0 ? pthread_cond_wait(&vm->changed, &vm->lock)
+				    : pthread_cond_timedwait(&vm->changed,
+							     &vm->lock, &until);
+	rc = vm->ending ? -ENODEV : vm->agent_up ? 0 : -ETIMEDOUT;
+	pthread_mutex_unlock(&vm->lock);
+	return rc;
 }
 
 /* ---- what the board tells ---- */
@@ -405,6 +433,17 @@ static int create_engine_vm(struct vm *vm, struct err *e)
 	return rc;
 }
 
+/* On the clock of deadlines, which nobody sets. */
+static void init_condition(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -416,11 +455,13 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	vm->log = c->log;
 	vm->status = -1;
 	pthread_mutex_init(&vm->lock, NULL);
-	pthread_cond_init(&vm->changed, NULL);
+	init_condition(&vm->changed);
 	timeline_mark(&vm->timeline, "create");
 	vm->end_fd = eventfd(0, EFD_CLOEXEC);
-	rc = vm->end_fd < 0 ? err_set(e, -errno, "eventfd: %s", strerror(errno))
-			    : 0;
+	vm->agent_fd = eventfd(0, EFD_CLOEXEC);
+	rc = vm->end_fd < 0 || vm->agent_fd < 0
+		     ? err_set(e, -errno, "eventfd: %s", strerror(errno))
+		     : 0;
 	if (!rc && !c->kernel)
 		rc = err_set(e, -EINVAL, "no kernel given");
 	if (!rc)
@@ -482,6 +523,8 @@ void vm_destroy(struct vm *vm)
 	gmem_destroy(vm->mem);
 	if (vm->end_fd >= 0)
 		close(vm->end_fd);
+	if (vm->agent_fd >= 0)
+		close(vm->agent_fd);
 	pthread_mutex_destroy(&vm->lock);
 	pthread_cond_destroy(&vm->changed);
 	free(vm);

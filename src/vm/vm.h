@@ -99,6 +99,12 @@ int vm_start(struct vm *vm, struct err *e);
 /* [any thread] Sleeps until the run has ended and its output is out. */
 int vm_wait(struct vm *vm, struct vm_result *res);
 int vm_fd(const struct vm *vm); /* readable once ended */
+int vm_agent_fd(const struct vm *vm); /* readable once the agent is up */
+/*
+ * [any thread] Sleep until the agent is up: 0, -ETIMEDOUT (@timeout_ms, -1:
+ * none), -ENODEV when the run has ended.
+ */
+int vm_wait_agent(struct vm *vm, int timeout_ms);
 
 /* [any thread] Asks init, presses the power button. -ESRCH: not running. */
 int vm_shutdown(struct vm *vm);
