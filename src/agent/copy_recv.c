@@ -53,6 +53,7 @@ static int fail(struct receiver *r, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(r->r->why, sizeof(r->r->why), fmt, ap);
 	va_end(ap);
+	frame_printable(r->r->why);
 	return code;
 }
 

@@ -44,6 +44,7 @@ static int fail(struct sender *s, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(s->r->why, sizeof(s->r->why), fmt, ap);
 	va_end(ap);
+	frame_printable(s->r->why);
 	return code;
 }
 

@@ -77,10 +77,11 @@ int frame_in_feed(struct frame_in *in, const void *data, size_t len)
 
 int frame_in_next(struct frame_in *in, struct frame *f)
 {
-	const uint8_t *p = in->buf + in->used;
+	const uint8_t *p;
 
 	if (in->have - in->used < AGENT_FRAME_HEAD)
 		return 0;
+	p = in->buf + in->used;
 	if (get_le32(p) > AGENT_FRAME_MAX || p[5] || p[6] || p[7])
 		return -EPROTO;
 	if (in->have - in->used < front_size(in))
@@ -230,6 +231,13 @@ int frame_check_hello(const struct frame *f)
 	return get_le16(f->data + 4) == AGENT_VERSION ? 0 : -EPROTONOSUPPORT;
 }
 
+void frame_printable(char *s)
+{
+	for (; *s; s++)
+		if ((uint8_t)*s < ' ' || *s == 127)
+			*s = '?';
+}
+
 int frame_get_error(const struct frame *f, int *status, char *text, size_t size)
 {
 	uint32_t code = EPROTO, exit = 125;
@@ -238,13 +246,11 @@ int frame_get_error(const struct frame *f, int *status, char *text, size_t size)
 	if (f->len >= 8) {
 		code = get_le32(f->data);
 		exit = get_le32(f->data + 4);
-		while (n < size - 1 && n < f->len - 8) {
-			uint8_t c = f->data[8 + n];
-
-			text[n++] = c >= ' ' && c != 127 ? (char)c : '?';
-		}
+		for (; n < size - 1 && n < f->len - 8; n++)
+			text[n] = f->data[8 + n] ? (char)f->data[8 + n] : '?';
 	}
 	text[n] = 0;
+	frame_printable(text);
 	*status = exit <= 255 ? (int)exit : 125;
 	return code && code < 4096 ? (int)code : EPROTO;
 }

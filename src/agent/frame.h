@@ -82,5 +82,7 @@ int frame_check_hello(const struct frame *f);
  */
 int frame_get_error(const struct frame *f, int *status, char *text,
 		    size_t size);
+/* Text with others' words in it is one line and harmless to a terminal. */
+void frame_printable(char *s);
 
 #endif
