@@ -16,6 +16,7 @@ $(call obj,$(unit_src)): CPPFLAGS += -Itests/unit
 .SECONDARY: $(call obj,$(unit_src))
 # Tests named test_oom replace the allocator.
 $(filter %/test_oom,$(unit_bin)): LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(filter %/test_decode_zydis,$(unit_bin)): unit_libs := -lZydis
 unit: $(unit_bin)
 	@tools/run-tests.sh $(unit_bin)
 
