@@ -122,6 +122,9 @@ void devices_destroy(struct vm *vm);
 /* What the guest writes to COM1 goes where the console's output goes. */
 void devices_uart_tx(void *ctx, const uint8_t *buf, size_t len);
 
+/* report.c: after devices_drain() */
+void vm_report_silent_end(struct vm *vm);
+
 /* debug.c */
 int debug_open(struct vm *vm, struct err *e); /* after cpus_create() */
 void debug_close(struct vm *vm); /* before cpus_destroy() */

@@ -70,6 +70,7 @@ static void reap(struct vm *vm)
 		pthread_mutex_unlock(&vm->lock);
 		cpus_join(vm);
 		devices_drain(vm);
+		vm_report_silent_end(vm);
 		pthread_mutex_lock(&vm->lock);
 		vm->reaped = true;
 		vm->state = VM_ENDED;
@@ -139,9 +140,7 @@ static void board_event(void *ctx, enum board_event event)
 		vm_end(vm, VM_END_REBOOT, "%s", "");
 		break;
 	case BOARD_PANIC:
-		vm_end(vm, VM_END_PANIC,
-		       "the guest kernel panicked; its last "
-		       "words are on the console");
+		vm_end(vm, VM_END_PANIC, "the guest kernel panicked");
 		break;
 	}
 }
