@@ -6,3 +6,8 @@ nested: nested-unit
 nested_unit_bin = $(filter $(B)/tests/unit/hv/test_kvm_%,$(unit_bin))
 nested-unit: $(nested_unit_bin)
 	@tests/nested/unit.sh $(nested_unit_bin)
+
+#: unit-soft    the engine tests on the software CPU (they take KVM by default)
+.PHONY: unit-soft
+unit-soft: $(nested_unit_bin)
+	@ARCVMM_TEST_ENGINE=soft tools/run-tests.sh $(nested_unit_bin)

@@ -81,13 +81,21 @@ static void page_tables(struct hvkit *k)
 
 bool hvkit_open(struct hvkit *k, unsigned ncpus, hvkit_prepare_fn *prepare)
 {
+	const struct hv_ops *ops = engine();
+
+	assert_non_null(ops);
+	return hvkit_open_engine(k, ops, ncpus, prepare);
+}
+
+bool hvkit_open_engine(struct hvkit *k, const struct hv_ops *ops,
+		       unsigned ncpus, hvkit_prepare_fn *prepare)
+{
 	struct hv_config c = { .ncpus = ncpus };
 	struct hv_info info;
 	struct err e = { 0 };
 
 	memset(k, 0, sizeof(*k));
-	k->ops = engine();
-	assert_non_null(k->ops);
+	k->ops = ops;
 	if (hv_probe(k->ops, &info, &e)) {
 		print_message("no engine: %s\n", e.text);
 		return false;

@@ -73,6 +73,9 @@ typedef void hvkit_prepare_fn(struct hvkit *k);
 
 /* False, with a line that says why: the test should skip(). */
 bool hvkit_open(struct hvkit *k, unsigned ncpus, hvkit_prepare_fn *prepare);
+/* The same with an engine of the test's choice. */
+bool hvkit_open_engine(struct hvkit *k, const struct hv_ops *ops,
+		       unsigned ncpus, hvkit_prepare_fn *prepare);
 void hvkit_close(struct hvkit *k);
 void hvkit_load(struct hvkit *k, unsigned cpu, const uint8_t *code,
 		const uint8_t *end, unsigned flags);

@@ -225,55 +225,90 @@ static void move(struct hvkit *from, struct hvkit *to)
 	free(page);
 }
 
+static const uint64_t result_at[3] = { 0x100000, 0x100008, 0x100018 };
+
 static void work(struct hvkit *k, unsigned flags, uint64_t rounds)
 {
 	hvkit_load(k, 0, work_code, work_code_end, flags);
 	hvkit_set64(k, 0x100010, rounds);
 }
 
+/*
+ * Run the work in VMs of the given engines in turn, moving on after each slice,
+ * and compare with the result of the first engine alone.
+ */
+static void relay(const struct hv_ops *const *ops, unsigned n, unsigned flags,
+		  uint64_t rounds)
+{
+	struct hvkit k[2];
+	uint64_t want[3];
+	unsigned moves = 0, at = 0;
+
+	assert_true(hvkit_open_engine(&k[0], ops[0], 1, NULL));
+	work(&k[0], flags, rounds);
+	hvkit_run(&k[0], 0);
+	for (unsigned i = 0; i < 3; i++)
+		want[i] = hvkit_get64(&k[0], result_at[i]);
+	assert_true(want[2] == rounds + 1);
+	hvkit_close(&k[0]);
+
+	for (unsigned i = 0; i < n; i++)
+		assert_true(hvkit_open_engine(&k[i], ops[i], 1, NULL));
+	work(&k[0], flags, rounds);
+	for (;;) {
+		struct mover m = { .k = &k[at], .delay = 500 };
+
+		assert_int_equal(thread_start(&m.t, "kick", kick_later, &m), 0);
+		assert_int_equal(hvkit_run_any(&k[at], 0), HV_EXIT_KICKED);
+		thread_join(&m.t);
+		if (k[at].ended)
+			break;
+		move(&k[at], &k[(at + 1) % n]);
+		at = (at + 1) % n;
+		moves++;
+	}
+	print_message("%u moves\n", moves);
+	assert_true(moves > 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(hvkit_get64(&k[at], result_at[i]) == want[i]);
+	for (unsigned i = 0; i < n; i++)
+		hvkit_close(&k[i]);
+}
+
+#define ROUNDS 2000000
+
+/* To another VM of the same engine. */
 static void moved(void **state)
 {
-	const uint64_t rounds = 2000000;
+	const struct hv_ops *ops[2];
+	struct hvkit k;
 
 	(void)state;
+	hvkit_open_or_skip(&k, 1, NULL);
+	ops[0] = ops[1] = k.ops;
+	hvkit_close(&k);
+	relay(ops, 2, HVKIT_USER, ROUNDS);
 	/* A paravirtual KVM cannot interpret SSE at CPL 0. */
-	for (unsigned n = 0; n < (hvkit_fit() ? 2 : 1); n++) {
-		uint64_t want[3];
-		struct hvkit k[2];
-		unsigned moves = 0, at = 0;
+	if (hvkit_fit())
+		relay(ops, 2, 0, ROUNDS);
+}
 
-		hvkit_open_or_skip(&k[0], 1, NULL);
-		work(&k[0], n ? 0 : HVKIT_USER, rounds);
-		hvkit_run(&k[0], 0);
-		want[0] = hvkit_get64(&k[0], 0x100000);
-		want[1] = hvkit_get64(&k[0], 0x100008);
-		want[2] = hvkit_get64(&k[0], 0x100018);
-		assert_true(want[2] == rounds + 1);
-		hvkit_close(&k[0]);
+/* From KVM to the software CPU and back, many times. */
+static void between_engines(void **state)
+{
+	const struct hv_ops *const there[2] = { &hv_kvm_ops, &hv_soft_ops };
+	const struct hv_ops *const back[2] = { &hv_soft_ops, &hv_kvm_ops };
+	struct hv_info info;
 
-		assert_true(hvkit_open(&k[0], 1, NULL));
-		assert_true(hvkit_open(&k[1], 1, NULL));
-		work(&k[0], n ? 0 : HVKIT_USER, rounds);
-		for (;;) {
-			struct mover m = { .k = &k[at], .delay = 500 };
-
-			assert_int_equal(
-				thread_start(&m.t, "kick", kick_later, &m), 0);
-			assert_int_equal(hvkit_run_any(&k[at], 0),
-					 HV_EXIT_KICKED);
-			thread_join(&m.t);
-			if (k[at].ended)
-				break;
-			move(&k[at], &k[!at]);
-			at = !at;
-			moves++;
-		}
-		print_message("%u moves\n", moves);
-		assert_true(hvkit_get64(&k[at], 0x100000) == want[0]);
-		assert_true(hvkit_get64(&k[at], 0x100008) == want[1]);
-		assert_true(hvkit_get64(&k[at], 0x100018) == want[2]);
-		hvkit_close(&k[0]);
-		hvkit_close(&k[1]);
+	(void)state;
+	if (hv_probe(&hv_kvm_ops, &info, NULL) ||
+	    hv_probe(&hv_soft_ops, &info, NULL))
+		skip_because("needs both engines");
+	relay(there, 2, HVKIT_USER, ROUNDS);
+	relay(back, 2, HVKIT_USER, ROUNDS);
+	if (!hv_kvm_fitness(NULL)) {
+		relay(there, 2, 0, ROUNDS);
+		relay(back, 2, 0, ROUNDS);
 	}
 }
 
@@ -283,6 +318,7 @@ int main(void)
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(vm_round_trip),
 		cmocka_unit_test(moved),
+		cmocka_unit_test(between_engines),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
