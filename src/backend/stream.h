@@ -61,7 +61,7 @@ int stream_open(struct stream **out, struct loop *l, const char *spec,
 int stream_open_fds(struct stream **out, struct loop *l, int in_fd, int out_fd,
 		    struct err *e);
 
-/* The program we are part of. Called on the loop; never block. */
+/* The program we are part of. Called under the loop's lock; never block. */
 struct stream_host {
 	/* Bytes taken, 0 or fewer than all: stream_host_ready() says go on. */
 	size_t (*write)(void *ctx, const struct iovec *iov, int n);

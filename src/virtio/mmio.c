@@ -268,7 +268,7 @@ static void reg_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
 		queue_write(t, off, val);
 		break;
 	case REG_QUEUE_NOTIFY:
-		virtio_queue_kick(t->dev, val);
+		virtio_queue_kicked(t->dev, val);
 		break;
 	case REG_INTERRUPT_ACK:
 		__atomic_fetch_and(&t->isr, ~val, __ATOMIC_SEQ_CST);
@@ -429,13 +429,21 @@ struct bus_ioeventfd virtio_mmio_doorbell(struct virtio_mmio *t, unsigned q,
 	};
 }
 
-/* The first @n doorbells; without ioeventfd kicks are register writes. */
+/* Without a doorbell kicks are register writes. */
+static bool has_doorbell(struct virtio_mmio *t, unsigned q)
+{
+	struct virtio_queue *vq = virtio_queue(t->dev, q);
+
+	return t->host.ioeventfd && vq && !vq->immediate;
+}
+
+/* The first @n of them. */
 static void remove_doorbells(struct virtio_mmio *t, unsigned n)
 {
 	for (unsigned q = 0; q < n; q++) {
 		struct bus_ioeventfd io = virtio_mmio_doorbell(t, q, t->base);
 
-		if (t->host.ioeventfd && virtio_queue(t->dev, q))
+		if (has_doorbell(t, q))
 			t->host.ioeventfd(t->host.ctx, &io, false);
 	}
 }
@@ -446,7 +454,7 @@ static int add_doorbells(struct virtio_mmio *t, struct err *e)
 		struct bus_ioeventfd io = virtio_mmio_doorbell(t, q, t->base);
 		int rc;
 
-		if (!t->host.ioeventfd || !virtio_queue(t->dev, q))
+		if (!has_doorbell(t, q))
 			continue;
 		rc = t->host.ioeventfd(t->host.ctx, &io, true);
 		if (!rc)

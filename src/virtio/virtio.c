@@ -15,8 +15,8 @@
  * A kick is an eventfd that is watched only while the queue may be served:
  * kicks before DRIVER_OK, or while quiet, stay in the eventfd. Whenever serving
  * starts, we kick the queues ourselves, since the driver's kick may have been
- * spent before. So `notify` always runs as a callback of the loop, on its
- * thread, whoever wrote the register that caused it.
+ * spent before. So `notify` runs as a callback of the loop, on its thread,
+ * whoever wrote the register that caused it; but for `immediate` queues.
  */
 #include "virtio/virtio.h"
 
@@ -188,6 +188,15 @@ void virtio_queue_kick(struct virtio_dev *d, unsigned q)
 {
 	if (q < d->nqueues && d->queues[q].kick_fd >= 0)
 		kick(&d->queues[q]);
+}
+
+void virtio_queue_kicked(struct virtio_dev *d, unsigned q)
+{
+	if (q < d->nqueues && d->queues[q].immediate &&
+	    servable(&d->queues[q]) && d->type->notify)
+		d->type->notify(d, q);
+	else
+		virtio_queue_kick(d, q);
 }
 
 /* ---- interrupts ---- */

@@ -145,6 +145,11 @@ struct virtio_queue {
 	struct loop_watch kick; /* on an eventfd, while ACTIVE and enabled */
 	int kick_fd;
 	uint16_t size_max; /* what the device offers; 0: not present */
+	/*
+	 * Set by create for a queue whose driver spins until it is served: no
+	 * doorbell then, notify is called within the guest's register write.
+	 */
+	bool immediate;
 	bool resetting; /* the driver resets this queue */
 	bool was_stopped; /* after DRIVER_OK: may be enabled again */
 	struct vq_config next; /* being written by the driver */
@@ -207,6 +212,9 @@ static inline bool virtio_has(const struct virtio_dev *d, uint64_t feature)
 {
 	return d->driver_features & feature;
 }
+
+/* Have notify called for queue @q, soon and from the loop. */
+void virtio_queue_kick(struct virtio_dev *d, unsigned q);
 
 /* vq_publish() and the interrupt it asks for. */
 void virtio_publish(struct virtio_dev *d, unsigned q);
@@ -283,7 +291,7 @@ void virtio_queue_enable(struct virtio_dev *d, unsigned q);
  * ->resetting is false again, and then the driver may enable it anew.
  */
 void virtio_queue_stop(struct virtio_dev *d, unsigned q);
-/* A kick that came as a register write: same as the eventfd. */
-void virtio_queue_kick(struct virtio_dev *d, unsigned q);
+/* The driver kicked queue @q by a register write, not by the eventfd. */
+void virtio_queue_kicked(struct virtio_dev *d, unsigned q);
 
 #endif

@@ -15,6 +15,10 @@
  * the driver provides buffers: a guest that provides none costs nothing, and one
  * that asks again gets the newest state.
  *
+ * Linux sends console output and control messages one at a time, spinning with
+ * interrupts off until the device has taken it. So these queues are served by
+ * the vCPU that kicks, before it can begin to spin.
+ *
  * A stream's bytes are not part of a snapshot; positions and states are.
  */
 #include "virtio/console.h"
@@ -639,6 +643,7 @@ static int console_init(struct console *c, const struct virtio_env *env,
 	unsigned cols = (unsigned)o->cols, rows = (unsigned)o->rows;
 	uint64_t features = F_SIZE | F_EMERG_WRITE;
 	unsigned nqueues = 2;
+	int rc;
 
 	if (!cols)
 		stream_terminal_size(c->ports[0].stream, &cols, &rows);
@@ -654,8 +659,11 @@ static int console_init(struct console *c, const struct virtio_env *env,
 	}
 	for (unsigned q = 0; q < nqueues; q++)
 		sizes[q] = q / 2 == 1 ? CTRL_QUEUE_SIZE : DATA_QUEUE_SIZE;
-	return virtio_dev_init(&c->dev, &virtio_dev_console, env, features,
-			       sizes, nqueues, &c->config, sizeof(c->config));
+	rc = virtio_dev_init(&c->dev, &virtio_dev_console, env, features, sizes,
+			     nqueues, &c->config, sizeof(c->config));
+	for (unsigned q = 1; !rc && q < nqueues; q += 2)
+		c->dev.queues[q].immediate = true;
+	return rc;
 }
 
 static int console_create(const struct virtio_env *env, const void *options,
