@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "hv/soft/cpu.h"
 #include "hv/soft/soft.h"
+#include "hv/soft/sse.h"
 #include "layout.h"
 #include "machine.h"
 
@@ -231,10 +232,19 @@ void soft_half_run(const struct ocase *c, struct outcome *o)
 {
 	struct soft_cpu *cpu = mach.cpu;
 	struct soft_event ev;
+	bool lean;
 
 	memset(&ev, 0, sizeof(ev));
 	load(cpu, c);
+	/* SSE and x87 in their lean way and in the general one */
+	lean = c->in.gpr[1] & 1;
+	if (lean) {
+		soft_fp_enter(cpu);
+		soft_x87_load(cpu);
+	}
 	run(cpu, c->free_run, &ev);
+	if (lean)
+		soft_fp_leave(cpu);
 	store(cpu, &o->out);
 	o->vector = ev.kind ? ev.vector : 1;
 	o->error = ev.kind && ev.has_error ? ev.error : 0;

@@ -531,6 +531,9 @@ void soft_sipi(struct soft_cpu *cpu, unsigned vector);
 void soft_sse_exec(struct soft_cpu *cpu, struct insn *i);
 /* D8..DF and 9B (FWAIT). */
 void soft_x87_exec(struct soft_cpu *cpu, struct insn *i);
+/* op_fpu.c: give @i a lean handler for good; false: it has none. */
+bool soft_sse_specialise(struct soft_cpu *cpu, struct insn *i);
+bool soft_x87_specialise(struct soft_cpu *cpu, struct insn *i);
 int soft_sse_init(struct soft_cpu *cpu); /* 0 or -errno */
 /* Around soft_run(): see fpstate.c. */
 void soft_fp_enter(struct soft_cpu *cpu);

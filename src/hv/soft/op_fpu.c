@@ -1,8 +1,8 @@
 /*
  * Lean handlers of SSE and x87 instructions.
  *
- * The first execution of an instruction goes through soft_sse_exec() or
- * soft_x87_exec(), which put one of these in its place. A lean handler calls a
+ * When an instruction runs for the first time it gets one of these handlers, if
+ * it has a lean form. A lean handler calls a
  * lean thunk with pointers: to the guest's registers, and straight to guest
  * memory when the TLB has the page, the operand is in one page and aligned if it
  * must be. In any other case (a miss, MMIO, CR0.TS, an unusual MXCSR, x87 state
@@ -29,7 +29,7 @@ read_ptr(struct soft_cpu *cpu, uint64_t la, unsigned size)
 static inline __attribute__((always_inline)) void *
 mem_ptr(struct soft_cpu *cpu, struct insn *i, bool write)
 {
-	uint64_t la = soft_ea_fast(cpu, i, i->rm);
+	uint64_t la = soft_ea_fast(cpu, i, i->rm | (write ? SOFT_EA_W : 0u));
 
 	if (unlikely(la & i->osize))
 		return NULL;
@@ -97,15 +97,20 @@ SSE_H2(f_load, false, LOAD, true)
 
 #define PICK(name) (op->flags & SSE_FP ? name##_fp : name)
 
-void soft_sse_specialise(struct soft_cpu *cpu, struct insn *i,
-			 const struct sse_op *op, const struct sse_code *c)
+bool soft_sse_specialise(struct soft_cpu *cpu, struct insn *i)
 {
+	struct sse_code c = soft_sse_code(i);
+	const struct sse_op *op = &sse_ops[c.map][c.pfx][c.opcode];
 	bool flags = op->flags & SSE_EFLAGS, gpr = op->reg == SSE_GPR;
-	thunk_lean_fn *fn = thunk_sse_lean(cpu->sse->pool, c);
+	thunk_lean_fn *fn = NULL;
 
+	if (op->feature)
+		fn = thunk_sse_lean(cpu->sse->pool, &c);
+	if (!fn)
+		return false;
 	i->aux = (void *)(uintptr_t)fn;
-	if (c->mem) {
-		i->rm = op->mem ? op->mem : c->w ? 8 : 4;
+	if (c.mem) {
+		i->rm = op->mem ? op->mem : c.w ? 8 : 4;
 		i->osize = op->flags & SSE_ALIGN ? 15 : 0;
 		i->fn = op->flags & SSE_TO_RM ? PICK(x_store)
 			: flags		      ? PICK(f_load)
@@ -117,6 +122,7 @@ void soft_sse_specialise(struct soft_cpu *cpu, struct insn *i,
 			: gpr		  ? PICK(g_x)
 					  : PICK(x_x);
 	}
+	return true;
 }
 
 /* ---- x87 ---- */
@@ -265,21 +271,22 @@ static soft_handler *control_handler(const struct insn *i)
 	return NULL;
 }
 
-void soft_x87_specialise(struct soft_cpu *cpu, struct insn *i, int size)
+bool soft_x87_specialise(struct soft_cpu *cpu, struct insn *i)
 {
-	unsigned digit = i->modrm >> 3 & 7;
-	bool mem = i->flags & INSN_MEM;
+	bool mem = i->flags & INSN_MEM, control;
 	soft_handler *fn = control_handler(i);
+	int size;
+
+	if (i->opcode == 0x9b || !soft_x87_form(i, &size))
+		return false;
 	/* DB E0-E4; FLDENV, FNSTENV, FRSTOR, FNSAVE: the general way */
-	bool control =
+	control =
 		mem ? size == 1
 		    : i->opcode == 0xdb && i->modrm >= 0xe0 && i->modrm < 0xe8;
-
 	if (!fn && control)
-		return;
+		return false;
 	if (!fn && mem)
-		fn = size < 0 && !(i->opcode == 0xd9 && digit == 7) ? x87_store
-								    : x87_load;
+		fn = size < 0 ? x87_store : x87_load;
 	else if (!fn && (i->opcode == 0xda || i->opcode == 0xdb) &&
 		 i->modrm < 0xe0)
 		fn = x87_cmov;
@@ -295,4 +302,5 @@ void soft_x87_specialise(struct soft_cpu *cpu, struct insn *i, int size)
 	i->aux = (void *)(uintptr_t)thunk_x87_lean(cpu->sse->pool, i->opcode,
 						   i->modrm);
 	i->fn = fn;
+	return true;
 }

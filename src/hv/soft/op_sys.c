@@ -484,8 +484,27 @@ SET(pause, .r = ALL(pause));
 
 /* ---- SSE, x87 ---- */
 
-SYS(sse, soft_sse_exec(cpu, i))
-SYS(x87, soft_x87_exec(cpu, i))
+/* The first time: see op_fpu.c. */
+SOFT_OP(sse)
+{
+	if (soft_sse_specialise(cpu, i)) {
+		SOFT_GO(cpu, i);
+	} else {
+		soft_at(cpu, i);
+		soft_sse_exec(cpu, i);
+		NEXT;
+	}
+}
+SOFT_OP(x87)
+{
+	if (soft_x87_specialise(cpu, i)) {
+		SOFT_GO(cpu, i);
+	} else {
+		soft_at(cpu, i);
+		soft_x87_exec(cpu, i);
+		NEXT;
+	}
+}
 
 #define SIMPLE(op)  SET(op, .r = ALL(op))
 #define RM_SAME(op) SET(op, .r = ALL(op), .m = ALL(op))

@@ -9,9 +9,8 @@
  * alignment #GP, #PF), unmasked SIMD exceptions (#XM). Only then is the result
  * written: memory first, because it can fault, registers last.
  *
- * That is the general way. An instruction that came here once and has a lean
- * thunk is from then on run by a handler of op_fpu.c, which comes back here
- * whenever its fast way is not open.
+ * That is the general way. An instruction that has a lean thunk is run by a
+ * handler of op_fpu.c, which comes here whenever its fast way is not open.
  *
  * MMX registers are the mantissas of the x87 registers by physical number. The
  * image orders x87 registers from TOP, so MMn is at st[(n - TOP) & 7] before
@@ -57,9 +56,9 @@ static void *operand(struct soft_cpu *cpu, unsigned kind, unsigned n)
 	return fx->st[(n - fx_top(fx)) & 7];
 }
 
-static thunk_fn *find_thunk(struct soft_cpu *cpu, struct insn *i)
+struct sse_code soft_sse_code(const struct insn *i)
 {
-	struct sse_code c = {
+	return (struct sse_code){
 		.map = (uint8_t)map_index(i),
 		.pfx = (uint8_t)pfx_index(i),
 		.opcode = i->opcode,
@@ -68,11 +67,6 @@ static thunk_fn *find_thunk(struct soft_cpu *cpu, struct insn *i)
 		.digit = i->modrm >> 3 & 7,
 		.imm = (uint8_t)i->imm,
 	};
-
-	if (thunk_sse_lean(cpu->sse->pool, &c))
-		soft_sse_specialise(cpu, i, &sse_ops[c.map][c.pfx][c.opcode],
-				    &c);
-	return thunk_sse(cpu->sse->pool, &c);
 }
 
 static unsigned mem_size(const struct sse_op *op, const struct insn *i)
@@ -209,14 +203,16 @@ static void commit(struct soft_cpu *cpu, const struct insn *i,
 void soft_sse_exec(struct soft_cpu *cpu, struct insn *i)
 {
 	const struct sse_op *op;
+	struct sse_code c;
 	struct thunk_args *a = &cpu->sse->args;
 	bool mem = i->flags & INSN_MEM;
 	thunk_fn *fn;
 	unsigned size = 0;
 	uint64_t la = 0;
 
-	op = &sse_ops[map_index(i)][pfx_index(i)][i->opcode];
-	fn = op->feature ? find_thunk(cpu, i) : NULL;
+	c = soft_sse_code(i);
+	op = &sse_ops[c.map][c.pfx][c.opcode];
+	fn = op->feature ? thunk_sse(cpu->sse->pool, &c) : NULL;
 	if (!fn) {
 		soft_sse_special(cpu, i);
 		return;

@@ -32,10 +32,11 @@ void soft_x87_load(struct soft_cpu *cpu);
 /* Add the flags that lean thunks left in the host's MXCSR to the guest's. */
 void soft_mxcsr_sync(struct soft_cpu *cpu);
 
-/* op_fpu.c: from now on @i is run by a lean handler, if it can be. */
-void soft_sse_specialise(struct soft_cpu *cpu, struct insn *i,
-			 const struct sse_op *op, const struct sse_code *c);
-void soft_x87_specialise(struct soft_cpu *cpu, struct insn *i, int size);
+/* sse.c: what @i's thunk depends on. */
+struct sse_code soft_sse_code(const struct insn *i);
+/* x87.c: false when the encoding does not exist; *@size: bytes of the memory
+ * operand, negative when it is written, 1 for an environment or image. */
+bool soft_x87_form(const struct insn *i, int *size);
 
 /* XMM instructions: #UD, #NM (SDM vol. 3, 14.1 and table 2-22). */
 static inline void sse_check(struct soft_cpu *cpu)

@@ -52,6 +52,15 @@ static const int8_t mem_forms[8][8] = {
 	/* DF */ { 2, -2, -2, -2, 10, 8, -10, -8 },
 };
 
+bool soft_x87_form(const struct insn *i, int *size)
+{
+	*size = 0;
+	if (!(i->flags & INSN_MEM))
+		return reg_forms[i->opcode & 7] >> (i->modrm & 63) & 1;
+	*size = mem_forms[i->opcode & 7][i->modrm >> 3 & 7];
+	return *size;
+}
+
 /* ---- environments and images ---- */
 
 /* The full tag word: valid, zero, special, empty by physical register. */
@@ -324,14 +333,11 @@ void soft_x87_exec(struct soft_cpu *cpu, struct insn *i)
 		fwait(cpu);
 		return;
 	}
-	if (mem)
-		size = mem_forms[i->opcode & 7][i->modrm >> 3 & 7];
-	if (mem ? !size : !(reg_forms[i->opcode & 7] >> (i->modrm & 63) & 1))
+	if (!soft_x87_form(i, &size))
 		soft_fault0(cpu, X86_UD);
 	if (cpu->cr0 & (CR0_EM | CR0_TS))
 		soft_fault0(cpu, X86_NM);
 	soft_x87_unload(cpu);
-	soft_x87_specialise(cpu, i, size);
 	if (mem ? control_mem(cpu, i) : control_reg(cpu, i))
 		return;
 	pending_check(cpu);
