@@ -572,7 +572,15 @@ uint64_t enc_address(const struct enc *e, const struct ocase *c)
 	if (e->disp_len)
 		d = d << (64 - 8 * e->disp_len) >> (64 - 8 * e->disp_len);
 	a = (uint64_t)d;
-	if (rm != 4) {
+	if (e->asize == 2) {
+		static const uint8_t first[8] = { 3, 3, 5, 5, 6, 7, 5, 3 };
+
+		if (mod || rm != 6)
+			a += g[first[rm]];
+		if (rm < 4)
+			a += g[6 + (rm & 1)];
+		a = (uint16_t)a;
+	} else if (rm != 4) {
 		if (mod || rm != 5)
 			a += g[rm | rexb];
 		else if (!c->compat)

@@ -52,7 +52,7 @@ const char *enc_excluded(const struct enc *e, bool compat);
 /* Belongs to a feature that the engine does not show: its #UD is right. */
 bool enc_hidden(const struct enc *e, bool compat);
 
-/* The linear address of its ModRM operand (not with 16-bit addresses). */
+/* The linear address of its ModRM operand. */
 uint64_t enc_address(const struct enc *e, const struct ocase *c);
 /* Touches several words: which of them faults first is the CPU's choice. */
 bool enc_many_words(const struct enc *e);

@@ -297,15 +297,15 @@ static void put_prefixes(struct rng *r, struct writer *w, unsigned map,
 
 	if (chance(r, map ? 30 : 15))
 		p[n++] = 0x66;
-	if (chance(r, 8))
-		p[n++] = 0x67;
 	if (chance(r, map ? 20 : 7))
 		p[n++] = 0xf3;
 	else if (chance(r, map ? 20 : 7))
 		p[n++] = 0xf2;
 	if (chance(r, 6))
 		p[n++] = 0xf0;
-	if (chance(r, 12))
+	if (chance(r, 8))
+		p[n++] = 0x67;
+	if (chance(r, n && compat && p[n - 1] == 0x67 ? 70 : 12))
 		p[n++] = seg[chance(r, 60) ? 4 + below(r, 2) : below(r, 6)];
 	if (chance(r, 1))
 		p[n++] = chance(r, 50) ? 0x66 : 0x3e;
@@ -420,6 +420,30 @@ static void set_disp32(struct ocase *c, const struct enc *e, uint64_t v)
 	memcpy(c->code + e->disp_at, &v, 4);
 }
 
+/* 16-bit addresses reach the data only from a segment's base. */
+static void place_16(struct rng *r, struct ocase *c, const struct enc *e,
+		     uint64_t ea)
+{
+	static const uint8_t first[8] = { 3, 3, 5, 5, 6, 7, 5, 3 };
+	static const uint8_t second[8] = { 6, 7, 6, 7, 0xff, 0xff, 0xff, 0xff };
+	unsigned rm = ENC_RM(e);
+	uint64_t *g = c->in.gpr;
+	uint16_t off;
+
+	if (e->seg != 0x64 && e->seg != 0x65)
+		return;
+	*(e->seg == 0x64 ? &c->in.fs_base : &c->in.gs_base) = DATA_LA;
+	off = (uint16_t)(ea - DATA_LA);
+	if (ENC_MOD(e) == 0 && rm == 6) {
+		memcpy(c->code + e->disp_at, &off, 2);
+		return;
+	}
+	off = (uint16_t)(off - get_disp(c, e));
+	if (second[rm] != 0xff)
+		off = (uint16_t)(off - g[second[rm]]);
+	g[first[rm]] = (rnd(r) & 0xffff0000) | off;
+}
+
 /* Set registers or the displacement so that the operand is at @ea. */
 static void place_operand(struct rng *r, struct ocase *c, struct enc *e,
 			  uint64_t ea)
@@ -427,8 +451,10 @@ static void place_operand(struct rng *r, struct ocase *c, struct enc *e,
 	unsigned rm = ENC_RM(e), mod = ENC_MOD(e), base, index;
 	uint64_t *g = c->in.gpr, off = get_disp(c, e);
 
-	if (e->asize == 2)
-		return; /* 16-bit addresses reach nothing here */
+	if (e->asize == 2) {
+		place_16(r, c, e, ea);
+		return;
+	}
 	if (rm != 4) {
 		base = rm | (e->rex & 1) << 3;
 		if (mod == 0 && rm == 5) {
@@ -522,21 +548,48 @@ static void gen_string(struct rng *r, struct ocase *c, const struct enc *e)
 		memset(c->patch[1].bytes, (int)g[0] & 0xff, 20);
 }
 
-/* What RET, RETF, IRET, POP find. */
-static void gen_frame(struct rng *r, struct ocase *c)
+static uint16_t selector(struct rng *r)
 {
 	static const uint16_t sel[] = { 0x33, 0x33,   0x23, 0x2b, 0x2b,
 					0x2b, 0,      0x10, 0x1b, 0x18,
 					0x30, 0xfff8, 0x2a, 0x07 };
+
+	return sel[below(r, 14)];
+}
+
+/* Selectors for what loads or looks at segments. */
+static void gen_selectors(struct rng *r, struct ocase *c, const struct enc *e)
+{
+	unsigned rm = ENC_RM(e) | (e->rex & 1) << 3;
+	uint16_t sel = selector(r);
+
+	if (e->map == 0 && (e->op == 0x07 || e->op == 0x17 || e->op == 0x1f))
+		memcpy(c->patch[1].bytes, &sel, 2);
+	if (e->map == 1 && (e->op == 0xa1 || e->op == 0xa9))
+		memcpy(c->patch[1].bytes, &sel, 2);
+	if ((e->map == 0 && e->op == 0x8e) || (e->map == 1 && e->op <= 3)) {
+		if (ENC_MEM(e))
+			memcpy(c->patch[0].bytes, &sel, 2);
+		else if (rm != 4)
+			c->in.gpr[rm] = (c->in.gpr[rm] & ~0xffffull) | sel;
+	}
+	if (ENC_MEM(e) && ((e->map == 0 && (e->op == 0xc4 || e->op == 0xc5)) ||
+			   (e->map == 1 && e->op >= 0xb2 && e->op <= 0xb5)))
+		memcpy(c->patch[0].bytes + e->osize, &sel, 2);
+}
+
+/* What RET, RETF, IRET, POP find. */
+static void gen_frame(struct rng *r, struct ocase *c)
+{
 	uint64_t q[5];
 	unsigned width = c->compat ? 4 : chance(r, 60) ? 8 : 4;
 	uint8_t *b = c->patch[1].bytes;
 
 	q[0] = CODE_LA + below(r, 2 * PAGE);
-	q[1] = sel[below(r, 14)];
+	q[1] = selector(r);
 	q[2] = 0x202 | (rnd(r) & 0x244dd7);
 	q[3] = stack_place(r, c->compat);
-	q[4] = sel[below(r, 14)];
+	q[4] = selector(r);
 	if (chance(r, 10))
 		q[0] = value(r);
 	for (unsigned i = 0; i < 5; i++)
@@ -617,7 +670,10 @@ static void fit_state(struct rng *r, struct ocase *c, struct enc *e)
 		gen_frame(r, c);
 	if (ENC_MEM(e)) {
 		ea = landing(r, c->compat);
-		place_operand(r, c, e, ea - seg_base(c, e));
+		if (e->asize == 2)
+			place_operand(r, c, e, ea);
+		else
+			place_operand(r, c, e, ea - seg_base(c, e));
 		patch_at(&c->patch[0], ea, 32);
 		/* CMPXCHG and its wide forms: equal now and then. */
 		if (chance(r, 30)) {
@@ -636,10 +692,14 @@ static void fit_state(struct rng *r, struct ocase *c, struct enc *e)
 									2048) -
 							     1024);
 		}
+		if (chance(r, 70))
+			gen_selectors(r, c, e);
 		/* Far pointers and branch targets in memory. */
 		if (e->map == 0 && e->op == 0xff && ENC_REG(e) >= 2)
 			memcpy(c->patch[0].bytes, c->patch[1].bytes, 16);
 	}
+	if (!ENC_MEM(e) && chance(r, 70))
+		gen_selectors(r, c, e);
 	if (c->compat)
 		for (int i = 0; i < 8; i++)
 			g[i] = (uint32_t)g[i];

@@ -319,8 +319,7 @@ static bool tolerated(const struct ocase *c, const struct enc *e,
 		return true;
 	/* LSL of the segment in which Linux keeps the CPU's number. */
 	if (e->map == 1 && e->op == 0x03 && h->vector == 1 && s->vector == 1 &&
-	    !ENC_MEM(e) &&
-	    (c->in.gpr[ENC_RM(e) | (e->rex & 1) << 3] & 0xfff8) == 0x78)
+	    (uint16_t)h->out.gpr[ENC_REG(e) | (e->rex & 4) << 1] < 0x1000)
 		return true;
 	/* Too long, and an undefined opcode: which is it? */
 	if (e->len > 15 && ((h->vector == 13 && s->vector == 6) ||
@@ -328,7 +327,7 @@ static bool tolerated(const struct ocase *c, const struct enc *e,
 		return true;
 	/* CALL: the push or the target first. */
 	if (e->map == 0 && e->op == 0xff && ENC_REG(e) == 2 &&
-	    h->vector == 14 && s->vector == 13)
+	    (h->vector == 14 || h->vector == 12) && s->vector == 13)
 		return true;
 	/* Alignment of an SSE operand, or the limit of SS. */
 	if (e->map && c->compat && h->vector == 13 && s->vector == 12)

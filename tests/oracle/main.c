@@ -32,6 +32,7 @@
 #include "judge.h"
 #include "native.h"
 #include "priv.h"
+#include "rows.h"
 #include "soft.h"
 #include "text.h"
 
@@ -52,6 +53,7 @@ struct shared {
 	unsigned groups;
 	uint8_t row[2][ROWS]; /* by mode: 1 host executed it, 2 same */
 	uint64_t vectors[32];
+	struct rows rows;
 };
 
 struct options {
@@ -177,6 +179,11 @@ static void tally(struct shared *s, const struct options *o,
 	if (j->host.vector != 6)
 		s->row[c->compat][row_of(&e)] |= 1;
 	s->vectors[j->host.vector & 31]++;
+	rows_mark(&s->rows, c,
+		  j->soft.vector == 6 ? ROW_UD
+		  : j->verdict == SAME && j->soft.vector == 1
+			  ? ROW_RUN | ROW_DONE
+			  : ROW_RUN);
 	if (j->verdict == DIFFERENT)
 		found(s, o, c, j, k, &e);
 	else if (j->verdict == SAME && j->soft.vector != 6)
@@ -296,6 +303,7 @@ static void summary(const struct shared *s, uint64_t ns)
 	       "executed: %u in 64-bit, %u in 32-bit code; "
 	       "the engine did the same: %u, %u\n",
 	       rows[0], rows[1], same[0], same[1]);
+	rows_report(&s->rows);
 	printf("host vectors:");
 	for (int i = 0; i < 32; i++)
 		if (s->vectors[i])
@@ -399,6 +407,7 @@ int main(int argc, char **argv)
 	};
 	int ch;
 
+	rows_init();
 	while ((ch = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
 

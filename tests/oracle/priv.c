@@ -144,7 +144,8 @@ static bool run_case(const struct priv_case *c)
 		r.vector = priv_vector_at(at);
 		if (r.vector < 0 && at != end && !expects(c, P_RIP))
 			say(&r, " stopped at %" PRIx64 ";", at);
-		if (r.vector >= 0 && !expects(c, P_VECTOR))
+		if (r.vector >= 0 && !expects(c, P_VECTOR) &&
+		    !expects(c, P_RIP))
 			say(&r, " vector %d (error or rip %" PRIx64 ");",
 			    r.vector, priv_stack(&s, 0));
 	} else if (r.exit.reason != HV_EXIT_SHUTDOWN ||
