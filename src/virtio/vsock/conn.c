@@ -83,6 +83,8 @@ void conn_free(struct vconn *c)
 	struct vsock *v = c->v;
 
 	bug_on(c->end || v->tx_conn == c);
+	if (c->twin)
+		c->twin->twin = NULL;
 	conn_close_fd(c);
 	table_remove(v, c);
 	deadline_clear(&c->deadline);
@@ -325,6 +327,8 @@ void conn_shut_step(struct vconn *c)
 		/* The guest reads no more: the host's writers learn it. */
 		conn_wait(c, VW_CLOSED);
 		shutdown(c->fd, SHUT_RD);
+		if (c->twin)
+			conn_host_deaf(c->twin);
 	}
 	if (!conn_out_empty(c))
 		return;
@@ -360,6 +364,16 @@ static void owe_shutdown(struct vconn *c, unsigned flags)
 			     vsock_now(v) + v->config.shutdown_ns,
 			     shutdown_over);
 	conn_owe(c, CTL_SHUTDOWN);
+}
+
+/*
+ * A Unix socket does not announce that its peer shut down reading (a write says
+ * EPIPE, and then RST does); between the two ends of a hairpin we know.
+ */
+void conn_host_deaf(struct vconn *c)
+{
+	if (c->state == VC_OPEN)
+		owe_shutdown(c, SHUT_F_RCV);
 }
 
 void conn_host_eof(struct vconn *c)

@@ -163,6 +163,7 @@ struct vconn {
 	struct deadline deadline;
 	const struct vconn_end *end; /* NULL: nobody waits */
 	void *end_ctx;
+	struct vconn *twin; /* hairpin: the other end, while both live */
 	uint64_t h2g_bytes, g2h_bytes;
 };
 
@@ -274,6 +275,8 @@ void conn_owe(struct vconn *c, unsigned ctl);
 void conn_wait(struct vconn *c, enum vconn_wait wait);
 /* c->end->failed(), once. */
 void conn_fail(struct vconn *c, int rc);
+/* The host's end reads no more. */
+void conn_host_deaf(struct vconn *c);
 /* EOF of the host was read. */
 void conn_host_eof(struct vconn *c);
 /* @n bytes of the guest reached the host: credit. */

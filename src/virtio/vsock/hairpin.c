@@ -38,6 +38,8 @@ static void joined(struct vconn *server)
 		return;
 	}
 	client->trailer = server->trailer = client->key.type == VSOCK_SEQPACKET;
+	client->twin = server;
+	server->twin = client;
 	conn_opened(client);
 }
 
