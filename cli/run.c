@@ -418,10 +418,13 @@ static int exit_status(struct run *r, const struct arcvmm_result *res)
 	    res->end == ARCVMM_END_ERROR) {
 		complain("%s", res->text);
 		if (r->log.in >= 0 && r->registered)
-			console_log_tail(&r->instance, 20);
+			console_log_tail(&r->instance, 40);
 		return res->end == ARCVMM_END_PANIC ? EXIT_PANIC : EXIT_CRASH;
 	}
-	if (r->by_agent && (r->session_over || r->session.connected))
+	/* A command whose connection broke because the guest rebooted did not
+	 * end by itself. */
+	if (r->session_over &&
+	    !(r->session.rc && res->end == ARCVMM_END_REBOOT))
 		return command_status(r);
 	if (res->status >= 0 && res->end != ARCVMM_END_REBOOT)
 		return res->status;

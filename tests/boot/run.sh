@@ -90,8 +90,12 @@ check console-file $? 0 "$(cat "$work/log")" 'into the file'
 out=$(run --root "$roots/root" -- sh -c 'echo b >/proc/sysrq-trigger; sleep 60')
 check reboot $? 120 "$out" ''
 
-out=$(run --root "$roots/root" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60')
+out=$(run --root "$roots/root" --console stdio -- \
+	sh -c 'echo c >/proc/sysrq-trigger; sleep 60')
 check panic $? 121 "$out" 'sysrq triggered crash'
+
+out=$(run --root "$roots/root" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60')
+check panic-by-agent $? 121 "$(cat "$work/err")" 'the guest kernel panicked'
 
 out=$(limit=${SHORT_TIMEOUT:-8} run --root "$roots/root" -- sleep 1000)
 check timeout $? 124 "$out" ''
@@ -114,6 +118,56 @@ printf '::sysinit:/bin/echo own init runs\n::sysinit:/bin/poweroff -f\n' \
 	>"$work/own/etc/inittab"
 out=$(run --root "$work/own")
 check own-init $? 0 "$out" 'own init runs'
+
+# ---- a VM with a name: exec, cp, logs, stats, stop ----
+export XDG_RUNTIME_DIR="$work"
+vm() { "$arcvmm" "$@" 2>"$work/err"; }
+out=$(run -d --name box --root "$roots/root" --serve)
+check detached $? 0 "$out" '^box$'
+out=$(vm exec --env A=1 --workdir /etc box -- sh -c 'echo $A $(pwd); exit 5')
+check exec $? 5 "$out" '1 /etc'
+out=$(seq 1 50000 | vm exec -i box -- md5sum)
+check exec-input $? 0 "$out" "$(seq 1 50000 | md5sum)"
+out=$(vm exec box -- sh -c 'seq 1 200000' | md5sum)
+check exec-output 0 0 "$out" "$(seq 1 200000 | md5sum)"
+out=$(vm exec box -- sh -c 'echo to stderr >&2; echo to stdout'; cat "$work/err")
+check exec-two-streams $? 0 "$out" 'to stderr'
+vm exec box -- no-such-command
+check exec-not-found $? 127 "$(cat "$work/err")" 'no-such-command'
+vm exec --timeout 1 box -- sleep 100
+check exec-timeout $? 124 '' ''
+out=$(vm exec -t box -- sh -c 'tty; stty size')
+check exec-tty $? 0 "$out" '/dev/pts'
+mkdir -p "$work/tree/sub dir" && seq 1 100000 >"$work/tree/sub dir/a
+b" && ln -s nowhere "$work/tree/link" && chmod 751 "$work/tree/sub dir"
+vm cp "$work/tree" box:/tmp/ && vm cp box:/tmp/tree "$work/back"
+check cp $? 0 "$(cd "$work/back" && stat -c '%a %F' 'sub dir' && readlink link)" '751'
+check cp-intact 0 0 "$(md5sum <"$work/back/sub dir/a
+b")" "$(md5sum <"$work/tree/sub dir/a
+b")"
+vm cp box:/no/such/file "$work/none"
+check cp-missing $? 125 "$(cat "$work/err")" 'No such file'
+out=$(vm ps)
+check ps $? 0 "$out" box
+out=$(vm ps --json)
+check ps-json $? 0 "$out" '"name": "box"'
+out=$(vm stats box)
+check stats $? 0 "$out" mem_available
+vm logs box >/dev/null
+check logs $? 0 '' ''
+run -d --name box --root "$roots/root" --serve >/dev/null
+check name-taken $? 125 "$(cat "$work/err")" 'running already'
+vm pause box && vm resume box && out=$(vm exec box -- echo again)
+check pause-resume $? 0 "$out" again
+vm stop box
+check stop $? 0 '' ''
+vm exec box -- true
+check unknown-vm $? 125 "$(cat "$work/err")" 'no VM named'
+run -d --name dead --root "$roots/root" --serve >/dev/null
+kill -9 "$(vm ps | sed -n 's/^dead *\([0-9]*\).*/\1/p')"
+sleep 1
+vm ps >/dev/null
+check died $? 0 "$(cat "$work/err")" 'died'
 
 echo "$pass passed, $fail failed, 0 skipped"
 [ "$fail" -eq 0 ]
