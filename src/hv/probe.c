@@ -27,7 +27,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -217,25 +216,21 @@ static int probe_enter(struct probe *p, bool kernel)
 {
 	uint64_t base = kernel ? HIGH : 0;
 	const uint8_t *entry = kernel ? probe_kernel : probe_user;
-	struct hv_x86_vcpu_state *s = calloc(1, sizeof(*s));
-	int r;
+	struct hv_x86_vcpu_state s;
+	int r = hv_vcpu_get_state(p->cpu, &s);
 
-	if (!s)
-		return -ENOMEM;
-	r = hv_vcpu_get_state(p->cpu, s);
 	if (!r) {
-		x86_flat_enter(s, AT_PML4,
+		x86_flat_enter(&s, AT_PML4,
 			       base + AT_CODE + (uint64_t)(entry - probe_code),
 			       base + AT_STACK);
-		s->gdt.base = HIGH + AT_GDT;
-		s->idt = (struct hv_x86_table){ HIGH + AT_IDT, 0xfff };
-		s->gpr[X86_RDX] = PORT;
-		s->gpr[X86_R12] = HIGH + MiB(2);
+		s.gdt.base = HIGH + AT_GDT;
+		s.idt = (struct hv_x86_table){ HIGH + AT_IDT, 0xfff };
+		s.gpr[X86_RDX] = PORT;
+		s.gpr[X86_R12] = HIGH + MiB(2);
 		if (!kernel)
-			x86_flat_user(s);
-		r = hv_vcpu_set_state(p->cpu, s);
+			x86_flat_user(&s);
+		r = hv_vcpu_set_state(p->cpu, &s);
 	}
-	free(s);
 	return r;
 }
 

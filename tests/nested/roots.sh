@@ -1,4 +1,4 @@
-# Sourced: the guest's root and QEMU's initramfs, for boot.sh and icount.sh.
+# Sourced by the scripts beside it: the guest's root, initramfs, QEMU's files.
 # Sets $root; qemu_files NAME... makes $work/fw and $work/initrd-V.cpio.
 
 # A root with busybox and one command, which prints its line and exits with 7.
@@ -15,6 +15,17 @@ echo "hello cpus=$(grep -c ^processor /proc/cpuinfo) uptime=$up" \
 exit 7
 IN
 	chmod +x "$root/bin/hello"
+}
+
+# $work/initrd: that root as an initramfs which runs the command and reboots.
+make_initrd() {
+	cp -r "$root" "$work/initrd.d"
+	ln -s busybox "$work/initrd.d/bin/reboot"
+	printf '#!/bin/sh\nmount -t proc proc /proc\n/bin/hello\nreboot -f\n' \
+		>"$work/initrd.d/init"
+	chmod +x "$work/initrd.d/init"
+	(cd "$work/initrd.d" && find . | LC_ALL=C sort |
+		cpio -o -H newc --reproducible --quiet -R 0:0) >"$work/initrd"
 }
 
 # QEMU gets the same root and modules in an initramfs of its own.

@@ -153,7 +153,7 @@ void hvkit_put(struct hvkit *k, uint64_t at, const uint8_t *code,
 void hvkit_load(struct hvkit *k, unsigned cpu, const uint8_t *code,
 		const uint8_t *end, unsigned flags)
 {
-	struct hv_x86_vcpu_state *s = malloc(sizeof(*s));
+	struct hv_x86_vcpu_state *s = aligned_alloc(64, sizeof(*s));
 
 	assert_non_null(s);
 	hvkit_put(k, HVKIT_CODE, code, end);

@@ -33,7 +33,7 @@ static void triple(void **state)
 	(void)state;
 	hvkit_open_or_skip(&k, 1, NULL);
 	hvkit_load(&k, 0, triple_code, triple_code_end, 0);
-	s = malloc(sizeof(*s));
+	s = aligned_alloc(64, sizeof(*s));
 	assert_int_equal(hv_vcpu_get_state(k.cpu[0], s), 0);
 	s->idt.limit = 0;
 	assert_int_equal(hv_vcpu_set_state(k.cpu[0], s), 0);

@@ -26,7 +26,7 @@ GUEST(setup_code, "mov $0xfee00000, %ebx\n"
 
 static bool requested(struct hvkit *k, unsigned vector)
 {
-	struct hv_x86_vcpu_state *s = malloc(sizeof(*s));
+	struct hv_x86_vcpu_state *s = aligned_alloc(64, sizeof(*s));
 	uint32_t irr;
 
 	assert_int_equal(hv_vcpu_get_state(k->cpu[0], s), 0);
@@ -280,7 +280,7 @@ static void kick_waiting(void **state)
 		thread_join(&t);
 		assert_int_equal(ap.reason, HV_EXIT_KICKED);
 	}
-	s = malloc(sizeof(*s));
+	s = aligned_alloc(64, sizeof(*s));
 	assert_int_equal(hv_vcpu_get_state(k.cpu[1], s), 0);
 	assert_int_equal(s->mp_state, HV_X86_UNINITIALIZED);
 	free(s);

@@ -41,8 +41,8 @@ static void forget(struct hv_x86_vcpu_state *s)
 
 static void round_trip(void **state)
 {
-	struct hv_x86_vcpu_state *s = malloc(sizeof(*s));
-	struct hv_x86_vcpu_state *t = malloc(sizeof(*t));
+	struct hv_x86_vcpu_state *s = aligned_alloc(64, sizeof(*s));
+	struct hv_x86_vcpu_state *t = aligned_alloc(64, sizeof(*t));
 	uint64_t seed = 12345;
 	struct hvkit k;
 
@@ -213,7 +213,7 @@ static void kick_later(void *arg)
 
 static void move(struct hvkit *from, struct hvkit *to)
 {
-	struct hv_x86_vcpu_state *s = malloc(sizeof(*s));
+	struct hv_x86_vcpu_state *s = aligned_alloc(64, sizeof(*s));
 	uint8_t *page = malloc(HVKIT_RAM);
 
 	assert_true(s && page);

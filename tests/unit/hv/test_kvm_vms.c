@@ -120,7 +120,7 @@ GUEST(debug_code, "xor %eax, %eax\n" /* 0: two bytes */
 static void step_over_int3(struct hvkit *k)
 {
 	const struct hv_debug off = { 0 };
-	struct hv_x86_vcpu_state *s = malloc(sizeof(*s));
+	struct hv_x86_vcpu_state *s = aligned_alloc(64, sizeof(*s));
 
 	assert_true(k->exit[0].debug.software);
 	assert_true(k->exit[0].debug.rip == HVKIT_CODE + 6);
