@@ -1,12 +1,8 @@
 /*
  * Theory of operation
  *
- * A stream is an input descriptor, an output descriptor, or the host program's
- * functions. Descriptors given to us may be shared with a shell or with other
- * processes, and O_NONBLOCK belongs to what is shared, so it is never set on
- * them: a terminal, pipe or file is opened anew through /proc/self/fd, a socket
- * is used with MSG_DONTWAIT, and where opening anew is forbidden we write in
- * small pieces behind a poll().
+ * A stream is an input descriptor and an output descriptor (stream_end.c), or
+ * the host program's functions.
  *
  * Regular files cannot be watched by epoll and need not be: they are always
  * ready, so wanted input from one is a deferred call on the loop.
@@ -20,174 +16,23 @@
  * The ring holds what the other side has not taken. With a peer it only fills
  * up, then writes are short; without one, new bytes push out the oldest.
  */
-#include "backend/stream.h"
+#include "backend/stream_impl.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
+#include <fcntl.h>
 
 #include "base/bug.h"
-#include "base/err.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "loop/loop.h"
-
-#define IOV_BATCH 64 /* pieces per system call */
-/* A descriptor we may not make non-blocking takes this much after POLLOUT. */
-#define CAREFUL_BYTES 512u
-
-/* How a descriptor is read or written without ever blocking. */
-enum how {
-	HOW_NONE, /* no descriptor */
-	HOW_PLAIN, /* non-blocking, or a regular file */
-	HOW_SOCKET, /* MSG_DONTWAIT */
-	HOW_CAREFUL, /* blocking: poll, then little at a time */
-};
-
-struct end {
-	int fd; /* ours to close; -1: none */
-	enum how how;
-	bool regular; /* always ready, not for epoll */
-	struct loop_watch watch;
-	uint32_t armed; /* its events */
-};
-
-struct stream {
-	struct loop *loop;
-	const struct log *log;
-	const struct stream_events *events; /* NULL before stream_start() */
-	void *ctx;
-	struct end in, out;
-	bool want_input;
-	bool want_output; /* a write was short */
-	bool present;
-
-	struct loop_defer again; /* input from a regular file, or the host's */
-
-	struct stream_host host;
-	bool is_host;
-	struct loop_post ready;
-	bool closed;
-
-	/* unix: the listener; pty: inotify. */
-	int aux_fd;
-	struct loop_watch aux;
-	char *path;
-	bool unlink_path;
-	int terminal_fd; /* pty: its other side, kept open; else -1 */
-	unsigned opens; /* pty: by others */
-
-	/* Made when first needed, freed when empty. */
-	uint8_t *ring;
-	size_t ring_start, ring_len;
-};
-
-static void update_watches(struct stream *s);
-static void opens_event(struct loop_watch *w, uint32_t events);
-
-/* ---- descriptors ---- */
-
-static bool fd_is(int fd, mode_t type)
-{
-	struct stat st;
-
-	return !fstat(fd, &st) && (st.st_mode & S_IFMT) == type;
-}
-
-/* Our own way to the file behind @fd (not for sockets); or a duplicate. */
-static int end_dup(struct end *end, int fd, int access)
-{
-	char path[32];
-
-	if (fcntl(fd, F_GETFL) < 0)
-		return -errno;
-	if (fd_is(fd, S_IFSOCK)) {
-		end->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		end->how = HOW_SOCKET;
-		return end->fd < 0 ? -errno : 0;
-	}
-	end->regular = fd_is(fd, S_IFREG);
-	end->how = HOW_PLAIN;
-	if (!end->regular) { /* a file's position is to be shared */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		end->fd =
-			open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		if (end->fd >= 0)
-			return 0;
-		end->how = HOW_CAREFUL;
-	}
-	end->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	return end->fd < 0 ? -errno : 0;
-}
-
-static void end_close(struct end *end)
-{
-	watch_close(&end->watch);
-	if (end->fd >= 0)
-		close(end->fd);
-	*end = (struct end){ .fd = -1 };
-}
-
-static bool ready_for(int fd, short events)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return poll(&p, 1, 0) > 0;
-}
-
-/* Bytes, 0 at the end of input, -errno (-EAGAIN: not now). */
-static ssize_t end_readv(struct end *end, const struct iovec *iov, unsigned n)
-{
-	struct msghdr msg = {
-		.msg_iov = (struct iovec *)iov,
-		.msg_iovlen = min_of(n, (unsigned)IOV_BATCH),
-	};
-	ssize_t got;
-
-	if (end->how == HOW_CAREFUL && !ready_for(end->fd, POLLIN))
-		return -EAGAIN;
-	do
-		got = end->how == HOW_SOCKET
-			      ? recvmsg(end->fd, &msg, MSG_DONTWAIT)
-			      : readv(end->fd, iov, (int)msg.msg_iovlen);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got;
-}
-
-static ssize_t end_writev(struct end *end, const struct iovec *iov, unsigned n)
-{
-	struct msghdr msg = {
-		.msg_iov = (struct iovec *)iov,
-		.msg_iovlen = min_of(n, (unsigned)IOV_BATCH),
-	};
-	ssize_t put;
-
-	if (end->how == HOW_CAREFUL && !ready_for(end->fd, POLLOUT))
-		return -EAGAIN;
-	do {
-		if (end->how == HOW_SOCKET)
-			put = sendmsg(end->fd, &msg,
-				      MSG_DONTWAIT | MSG_NOSIGNAL);
-		else if (end->how == HOW_CAREFUL)
-			put = write(
-				end->fd, iov->iov_base,
-				min_of(iov->iov_len, (size_t)CAREFUL_BYTES));
-		else
-			put = writev(end->fd, iov, (int)msg.msg_iovlen);
-	} while (put < 0 && errno == EINTR);
-	return put < 0 ? -errno : put;
-}
 
 static ssize_t put_out(struct stream *s, const struct iovec *iov, unsigned n)
 {
@@ -210,13 +55,13 @@ static size_t total(const struct iovec *iov, unsigned n)
 	return len;
 }
 
-/* Up to IOV_BATCH pieces of @src from byte @off on. */
+/* Up to STREAM_IOV_BATCH pieces of @src from byte @off on. */
 static unsigned window(struct iovec *dst, const struct iovec *src, unsigned n,
 		       size_t off)
 {
 	unsigned k = 0;
 
-	for (unsigned i = 0; i < n && k < IOV_BATCH; i++) {
+	for (unsigned i = 0; i < n && k < STREAM_IOV_BATCH; i++) {
 		if (off >= src[i].iov_len) {
 			off -= src[i].iov_len;
 			continue;
@@ -311,6 +156,8 @@ static bool ring_flush(struct stream *s)
 
 /* ---- events ---- */
 
+static void update_watches(struct stream *s);
+
 static void in_event(struct loop_watch *w, uint32_t events)
 {
 	struct stream *s = container_of(w, struct stream, in.watch);
@@ -404,7 +251,50 @@ static void watch_end(struct stream *s, struct end *end, bool keep,
 			  strerror(-rc));
 }
 
-static void accept_event(struct loop_watch *w, uint32_t events);
+/* The terminal side was opened or closed by somebody. */
+static void opens_event(struct loop_watch *w, uint32_t events)
+{
+	struct stream *s = container_of(w, struct stream, aux);
+	union {
+		struct inotify_event ev;
+		char bytes[4096];
+	} buf;
+	ssize_t n;
+
+	(void)events;
+	n = read(s->aux_fd, &buf, sizeof(buf));
+	for (ssize_t at = 0; at + (ssize_t)sizeof(buf.ev) <= n;) {
+		const struct inotify_event *ev = (void *)(buf.bytes + at);
+
+		if (ev->mask & IN_OPEN)
+			s->opens++;
+		else if (ev->mask & IN_CLOSE && s->opens)
+			s->opens--;
+		at += (ssize_t)(sizeof(*ev) + ev->len);
+	}
+	set_present(s, s->opens > 0);
+}
+
+static void accept_event(struct loop_watch *w, uint32_t events)
+{
+	struct stream *s = container_of(w, struct stream, aux);
+	int fd = accept4(s->aux_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	s->in = (struct end){ .fd = fd, .how = HOW_SOCKET };
+	s->out = (struct end){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 3),
+			       .how = HOW_SOCKET };
+	if (s->out.fd < 0) {
+		log_warn(s->log, "%s: client turned away: %s", s->path,
+			 strerror(errno));
+		end_close(&s->in);
+		return;
+	}
+	watch_close(&s->aux); /* one at a time: others wait in the backlog */
+	set_present(s, true);
+}
 
 static void update_watches(struct stream *s)
 {
@@ -454,7 +344,7 @@ size_t stream_readv(struct stream *s, const struct iovec *iov, unsigned n)
 static size_t write_through(struct stream *s, const struct iovec *iov,
 			    unsigned n, size_t len)
 {
-	struct iovec part[IOV_BATCH];
+	struct iovec part[STREAM_IOV_BATCH];
 	size_t done = 0;
 
 	while (done < len) {
@@ -531,7 +421,7 @@ bool stream_terminal_size(const struct stream *s, unsigned *cols,
 
 static void ready_event(struct loop_post *p);
 
-static struct stream *stream_new(struct loop *l, const struct log *log)
+struct stream *stream_new(struct loop *l, const struct log *log)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 
@@ -546,7 +436,7 @@ static struct stream *stream_new(struct loop *l, const struct log *log)
 	return s;
 }
 
-static void stream_free(struct stream *s)
+void stream_free(struct stream *s)
 {
 	end_close(&s->in);
 	end_close(&s->out);
@@ -616,247 +506,4 @@ void stream_start(struct stream *s, const struct stream_events *events,
 	update_watches(s);
 	if (s->terminal_fd >= 0 && s->aux_fd >= 0)
 		watch_open(&s->aux, s->loop, s->aux_fd, EPOLLIN, opens_event);
-}
-
-int stream_open_host(struct stream **out, struct loop *l,
-		     const struct stream_host *host, struct err *e)
-{
-	struct stream *s = stream_new(l, NULL);
-
-	*out = s;
-	if (!s)
-		return err_set(e, -ENOMEM, "out of memory");
-	s->is_host = true;
-	s->host = *host;
-	return 0;
-}
-
-static int open_fds(struct stream *s, int in_fd, int out_fd, struct err *e)
-{
-	int rc = 0;
-
-	if (in_fd >= 0)
-		rc = end_dup(&s->in, in_fd, O_RDONLY);
-	if (rc < 0)
-		return err_set(e, rc, "descriptor %d: %s", in_fd,
-			       strerror(-rc));
-	if (out_fd >= 0)
-		rc = end_dup(&s->out, out_fd, O_WRONLY);
-	if (rc < 0)
-		return err_set(e, rc, "descriptor %d: %s", out_fd,
-			       strerror(-rc));
-	return 0;
-}
-
-int stream_open_fds(struct stream **out, struct loop *l, int in_fd, int out_fd,
-		    struct err *e)
-{
-	struct stream *s = stream_new(l, NULL);
-	int rc;
-
-	*out = NULL;
-	if (!s)
-		return err_set(e, -ENOMEM, "out of memory");
-	rc = open_fds(s, in_fd, out_fd, e);
-	if (rc < 0)
-		stream_free(s);
-	else
-		*out = s;
-	return rc;
-}
-
-/* ---- pty ---- */
-
-/* The terminal side was opened or closed by somebody. */
-static void opens_event(struct loop_watch *w, uint32_t events)
-{
-	struct stream *s = container_of(w, struct stream, aux);
-	union {
-		struct inotify_event ev;
-		char bytes[4096];
-	} buf;
-	ssize_t n;
-
-	(void)events;
-	n = read(s->aux_fd, &buf, sizeof(buf));
-	for (ssize_t at = 0; at + (ssize_t)sizeof(buf.ev) <= n;) {
-		const struct inotify_event *ev = (void *)(buf.bytes + at);
-
-		if (ev->mask & IN_OPEN)
-			s->opens++;
-		else if (ev->mask & IN_CLOSE && s->opens)
-			s->opens--;
-		at += (ssize_t)(sizeof(*ev) + ev->len);
-	}
-	set_present(s, s->opens > 0);
-}
-
-static int open_pty(struct stream *s, struct err *e)
-{
-	struct termios tio;
-	char path[64];
-	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return err_set(e, -errno, "a new terminal (pty): %s",
-			       strerror(errno));
-	s->in.fd = fd;
-	s->in.how = s->out.how = HOW_PLAIN;
-	s->out.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (s->out.fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 ||
-	    ptsname_r(fd, path, sizeof(path)))
-		return err_set(e, -errno, "a new terminal (pty): %s",
-			       strerror(errno));
-	s->path = strdup(path);
-	if (!s->path)
-		return err_set(e, -ENOMEM, "out of memory");
-	s->terminal_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (s->terminal_fd < 0 || tcgetattr(s->terminal_fd, &tio) < 0)
-		return err_set(e, -errno, "%s: %s", path, strerror(errno));
-	cfmakeraw(&tio);
-	tcsetattr(s->terminal_fd, TCSANOW, &tio);
-	/* Without inotify it counts as always read: the guest may wait. */
-	s->aux_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (s->aux_fd >= 0 &&
-	    inotify_add_watch(s->aux_fd, path, IN_OPEN | IN_CLOSE) >= 0)
-		s->present = false;
-	return 0;
-}
-
-/* ---- unix ---- */
-
-static void accept_event(struct loop_watch *w, uint32_t events)
-{
-	struct stream *s = container_of(w, struct stream, aux);
-	int fd = accept4(s->aux_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	(void)events;
-	if (fd < 0)
-		return;
-	s->in = (struct end){ .fd = fd, .how = HOW_SOCKET };
-	s->out = (struct end){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 3),
-			       .how = HOW_SOCKET };
-	if (s->out.fd < 0) {
-		log_warn(s->log, "%s: client turned away: %s", s->path,
-			 strerror(errno));
-		end_close(&s->in);
-		return;
-	}
-	watch_close(&s->aux); /* one at a time: others wait in the backlog */
-	set_present(s, true);
-}
-
-static int bind_path(int fd, const char *path)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int probe, alive;
-
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	fchmod(fd, 0600); /* what the new file gets */
-	if (!bind(fd, (void *)&sa, sizeof(sa)))
-		return 0;
-	if (errno != EADDRINUSE)
-		return -errno;
-	/* Left behind by a process that is gone? */
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return -errno;
-	alive = !connect(probe, (void *)&sa, sizeof(sa)) ||
-		errno != ECONNREFUSED;
-	close(probe);
-	if (alive)
-		return -EADDRINUSE;
-	unlink(path);
-	return bind(fd, (void *)&sa, sizeof(sa)) < 0 ? -errno : 0;
-}
-
-static int open_unix(struct stream *s, const char *path, struct err *e)
-{
-	int rc;
-
-	if (!*path ||
-	    strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-		return err_set(e, -ENAMETOOLONG,
-			       "unix:%s: the path of a socket has 1 to 107 "
-			       "characters",
-			       path);
-	s->path = strdup(path);
-	if (!s->path)
-		return err_set(e, -ENOMEM, "out of memory");
-	s->aux_fd =
-		socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->aux_fd < 0)
-		return err_set(e, -errno, "unix:%s: %s", path, strerror(errno));
-	rc = bind_path(s->aux_fd, path);
-	if (!rc) {
-		s->unlink_path = true;
-		rc = listen(s->aux_fd, 4) < 0 ? -errno : 0;
-	}
-	if (rc == -EADDRINUSE)
-		return err_set(e, rc, "unix:%s: somebody listens there already",
-			       path);
-	if (rc < 0)
-		return err_set(e, rc, "unix:%s: %s", path, strerror(-rc));
-	s->present = false;
-	return 0;
-}
-
-/* ---- from text ---- */
-
-static int open_file(struct stream *s, const char *path, struct err *e)
-{
-	s->out.fd = open(path,
-			 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY |
-				 O_NONBLOCK,
-			 0666);
-	if (s->out.fd < 0)
-		return err_set(e, -errno, "file:%s: %s", path, strerror(errno));
-	s->out.how = fd_is(s->out.fd, S_IFSOCK) ? HOW_SOCKET : HOW_PLAIN;
-	s->out.regular = fd_is(s->out.fd, S_IFREG);
-	return 0;
-}
-
-static int open_fd_spec(struct stream *s, const char *text, struct err *e)
-{
-	int in, out, end = 0;
-
-	if (sscanf(text, "%d%n:%d%n", &in, &end, &out, &end) < 2)
-		out = in;
-	if (!end || text[end] || in < 0 || out < 0)
-		return err_set(e, -EINVAL,
-			       "fd:%s: must be fd:N or fd:N:M, numbers of "
-			       "open descriptors",
-			       text);
-	return open_fds(s, in, out, e);
-}
-
-int stream_open(struct stream **out, struct loop *l, const char *spec,
-		const struct log *log, struct err *e)
-{
-	struct stream *s = stream_new(l, log);
-	int rc;
-
-	*out = NULL;
-	if (!s)
-		return err_set(e, -ENOMEM, "out of memory");
-	if (!strcmp(spec, "stdio"))
-		rc = open_fds(s, 0, 1, e);
-	else if (!strcmp(spec, "pty"))
-		rc = open_pty(s, e);
-	else if (!strncmp(spec, "file:", 5))
-		rc = open_file(s, spec + 5, e);
-	else if (!strncmp(spec, "unix:", 5))
-		rc = open_unix(s, spec + 5, e);
-	else if (!strncmp(spec, "fd:", 3))
-		rc = open_fd_spec(s, spec + 3, e);
-	else if (!strcmp(spec, "off"))
-		rc = 0;
-	else
-		rc = err_set(e, -EINVAL, "\"%s\": must be one of %s", spec,
-			     STREAM_SPECS);
-	if (rc < 0)
-		stream_free(s);
-	else
-		*out = s;
-	return rc;
 }

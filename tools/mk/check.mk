@@ -40,7 +40,7 @@ format-check:
 
 #: unit-threads the unit tests of what runs on several threads (for SAN=thread)
 .PHONY: unit-threads
-thread_tests := $(filter %/test_loop %/test_irq_threads %/test_vsock_worker,$(unit_bin))
+thread_tests := $(filter %/test_loop %/virtio/test_core %/virtio/test_blk %/test_irq_threads %/test_vsock_worker,$(unit_bin))
 unit-threads: $(thread_tests)
 	@tools/run-tests.sh $(thread_tests)
 

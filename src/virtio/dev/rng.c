@@ -18,7 +18,8 @@
 
 #define RNG_QUEUE_SIZE 64
 /* More than this is not given at once: a turn of the loop must stay short. */
-#define RNG_CHAIN_MAX ((uint64_t)64 << 10)
+#define RNG_CHAIN_MAX	((uint64_t)64 << 10)
+#define RNG_TURN_CHAINS 4
 /* With less than this in the bucket a chain waits, or we would drip bytes. */
 #define RNG_MIN_GRANT 64u
 
@@ -116,7 +117,7 @@ static void rng_notify(struct virtio_dev *d, unsigned q)
 	struct rng *r = to_rng(d);
 	struct iovec iov[VQ_IOV_MAX];
 	struct vq_chain c;
-	unsigned budget = RNG_QUEUE_SIZE;
+	unsigned budget = RNG_TURN_CHAINS;
 	int rc;
 
 	if (r->refill.loop)
