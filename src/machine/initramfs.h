@@ -85,7 +85,7 @@ struct initramfs_config {
 	 * needs no modules.
 	 */
 	const char *modules;
-	/* Where a composed module archive is kept; NULL or "": nowhere. */
+	/* Where composed modules are kept: as kernel_config.cache_dir. */
 	const char *cache_dir;
 	unsigned want; /* INITRAMFS_WANT_* */
 	const char *const *extra_modules; /* names, NULL-terminated; or NULL */

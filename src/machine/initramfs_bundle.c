@@ -17,6 +17,7 @@
  */
 #include "machine/initramfs_bundle.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -32,9 +33,13 @@
 #include "base/util.h"
 #include "machine/initramfs_modules.h"
 #include "machine/initramfs_pack.h"
+#include "machine/kernel_cache.h"
 
-#define HEAD_MAX 65536
-#define ALIGN	 512
+#define HEAD_MAX  65536
+#define ALIGN	  512
+#define PREFIX	  "modules-"
+#define NAME_SIZE 48
+#define KEEP	  16 /* files in the cache */
 
 /* ---- the key ---- */
 
@@ -64,14 +69,13 @@ static char *make_key(const struct modules *m, const struct bundle_want *want,
 	return key;
 }
 
-static bool cache_path(const char *dir, const char *key, char out[PATH_MAX])
+static void cache_name(const char *key, char out[NAME_SIZE])
 {
 	uint64_t h = 0xcbf29ce484222325ull;
 
 	for (; *key; key++)
 		h = (h ^ (uint8_t)*key) * 0x100000001b3ull;
-	return snprintf(out, PATH_MAX, "%s/modules-%016" PRIx64 ".cpio", dir,
-			h) < PATH_MAX;
+	snprintf(out, NAME_SIZE, PREFIX "%016" PRIx64 ".cpio", h);
 }
 
 /* ---- reading ---- */
@@ -109,16 +113,19 @@ static bool check_head(struct modules *m, const char *key, char *head,
 	return true;
 }
 
-static bool cache_read(struct modules *m, const char *key, const char *path,
+static bool cache_read(struct modules *m, const char *key, int dir,
 		       struct pack *p, struct bundle *out)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char name[NAME_SIZE];
+	int fd;
 	char *head = NULL, *text = NULL;
 	size_t text_len, head_len;
 	uint64_t cpio, at;
 	struct stat st;
 	ssize_t n;
 
+	cache_name(key, name);
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return false;
 	head = malloc(HEAD_MAX + 1);
@@ -258,34 +265,69 @@ static char *make_head(struct modules *m, const char *key, const char *text,
 	return head;
 }
 
-static void cache_write(struct modules *m, const char *key, const char *path,
+/* The oldest files go when there are too many, unfinished ones with them. */
+static void prune(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	char oldest[NAME_SIZE] = "";
+	time_t age = 0;
+	unsigned count = 0;
+	struct dirent *de;
+
+	if (!d && fd >= 0)
+		close(fd);
+	while (d && (de = readdir(d))) {
+		struct stat st;
+
+		if (strncmp(de->d_name, PREFIX, sizeof(PREFIX) - 1) ||
+		    strlen(de->d_name) >= NAME_SIZE ||
+		    fstatat(dir, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (!count++ || st.st_mtime < age) {
+			age = st.st_mtime;
+			strcpy(oldest, de->d_name);
+		}
+	}
+	if (d)
+		closedir(d);
+	if (count > KEEP)
+		unlinkat(dir, oldest, 0);
+}
+
+static void cache_write(struct modules *m, const char *key, int dir,
 			const char *text, const char *cpio, uint64_t size,
 			const struct log *log)
 {
-	char tmp[PATH_MAX];
-	char *head;
+	char name[NAME_SIZE], tmp[NAME_SIZE];
 	size_t head_len = 0;
+	char *head;
 	int fd = -1;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.XXXXXX", path) >= (int)sizeof(tmp))
-		return;
+	cache_name(key, name);
+	snprintf(tmp, sizeof(tmp), PREFIX "%d.tmp", (int)getpid());
 	head = make_head(m, key, text, size, &head_len);
 	if (head)
-		fd = mkostemp(tmp, O_CLOEXEC);
-	if (fd >= 0 && (!write_all(fd, head, head_len) ||
-			!write_all(fd, cpio, size) || rename(tmp, path) < 0)) {
-		log_debug(log, "module cache %s: %s", path, strerror(errno));
-		unlink(tmp);
+		fd = openat(dir, tmp,
+			    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
+				    O_NOFOLLOW,
+			    0600);
+	if (fd >= 0 &&
+	    (!write_all(fd, head, head_len) || !write_all(fd, cpio, size) ||
+	     renameat(dir, tmp, dir, name) < 0)) {
+		log_debug(log, "module cache: %s", strerror(errno));
+		unlinkat(dir, tmp, 0);
 	}
 	if (fd >= 0)
 		close(fd);
 	free(head);
+	prune(dir);
 }
 
 /* Made flat, so that the cache can have a copy. */
 static int make(struct modules *m, const struct bundle_want *want, size_t n,
-		const char *key, const char *path, const struct log *log,
-		struct pack *p, struct bundle *out, struct err *e)
+		const char *key, int dir, const struct log *log, struct pack *p,
+		struct bundle *out, struct err *e)
 {
 	struct pack *members;
 	char *text, *flat;
@@ -314,8 +356,8 @@ static int make(struct modules *m, const struct bundle_want *want, size_t n,
 		err_set(e, ret, "kernel modules: %s", strerror(-ret));
 		goto out;
 	}
-	if (path)
-		cache_write(m, key, path, text, flat, pack_size(members), log);
+	if (key && dir >= 0)
+		cache_write(m, key, dir, text, flat, pack_size(members), log);
 	pack_pad(p, 4);
 	pack_give(p, flat, pack_size(members));
 	*out = (struct bundle){ .text = text, .count = count };
@@ -330,17 +372,17 @@ int bundle_write(struct modules *m, const struct bundle_want *want, size_t n,
 		 const char *cache_dir, const struct log *log, struct pack *p,
 		 struct bundle *out, struct err *e)
 {
-	char *key = cache_dir && *cache_dir ? make_key(m, want, n) : NULL;
-	char path[PATH_MAX];
-	bool cache = key && cache_path(cache_dir, key, path);
+	char *key = make_key(m, want, n);
+	struct kernel_cache cache;
 	struct bundle b = { 0 };
 	int ret = 0;
 
-	if (cache && cache_read(m, key, path, p, &b))
+	kernel_cache_open(&cache, cache_dir, 0, log);
+	if (key && cache.dir >= 0 && cache_read(m, key, cache.dir, p, &b))
 		*out = b;
 	else
-		ret = make(m, want, n, key, cache ? path : NULL, log, p, out,
-			   e);
+		ret = make(m, want, n, key, cache.dir, log, p, out, e);
+	kernel_cache_close(&cache);
 	free(key);
 	return ret;
 }

@@ -34,7 +34,7 @@ struct bundle {
 
 /*
  * Append to @p the members of @want and of all they depend on. @cache_dir
- * NULL: no cache. On failure @out is untouched.
+ * as kernel_config.cache_dir. On failure @out is untouched.
  */
 int bundle_write(struct modules *m, const struct bundle_want *want, size_t n,
 		 const char *cache_dir, const struct log *log, struct pack *p,

@@ -321,7 +321,9 @@ static void test_bad_input(void **state)
 	static const char *const empty[] = { "empty", NULL };
 	static const char *const missing[] = { "nope", NULL };
 	static const char *const isdir[] = { "/tmp", NULL };
-	struct initramfs_config cfg = { .modules = "none", .root = "nope" };
+	struct initramfs_config cfg = { .modules = "none",
+					.cache_dir = "",
+					.root = "nope" };
 
 	(void)state;
 	sh(": >empty; echo text >text; mkdir -p m/9.9.9 e; "
@@ -362,6 +364,7 @@ static void test_builtin(void **state)
 {
 	struct initramfs_config cfg = { .kernel = "k/vmlinuz",
 					.release = "1.2.3-test",
+					.cache_dir = "",
 					.want = INITRAMFS_WANT_BLK };
 	struct initramfs *in;
 
@@ -454,6 +457,7 @@ static void test_stock_modules(void **state)
 static void test_stock_dep(void **state)
 {
 	struct initramfs_config cfg = { .want = INITRAMFS_WANT_BLK,
+					.cache_dir = "",
 					.modules = "m" };
 	char path[256], cmd[640], with[4096], without[4096];
 	const char *release;
