@@ -24,6 +24,12 @@ struct ocase {
 	struct regs in;
 	uint8_t code[32]; /* room for operands of what is too long */
 	uint8_t len; /* bytes in code[], at most CODE_MAX */
+	/*
+	 * An instruction of registers alone that runs before it (free runs):
+	 * flags in every form the engine keeps them, faults inside a block.
+	 */
+	uint8_t pre[16];
+	uint8_t pre_len;
 	bool compat; /* 32-bit code segment */
 	/* Run to an INT3 behind it instead of stepping (TF clear). */
 	bool free_run;

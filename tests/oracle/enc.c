@@ -584,7 +584,7 @@ uint64_t enc_address(const struct enc *e, const struct ocase *c)
 		if (mod || rm != 5)
 			a += g[rm | rexb];
 		else if (!c->compat)
-			a += c->in.rip + e->len;
+			a += c->in.rip + c->pre_len + e->len;
 	} else {
 		unsigned index = (e->sib >> 3 & 7) | (e->rex >> 1 & 1) << 3;
 

@@ -401,6 +401,69 @@ static void gen_code(struct rng *r, struct ocase *c,
 		put(&w, chance(r, 20) ? 0 : (unsigned)rnd(r) & 0xff);
 }
 
+static bool addresses_by(const struct enc *e, unsigned reg)
+{
+	unsigned b = (e->rex & 1) << 3, x = (e->rex & 2) << 2;
+
+	if (!ENC_MEM(e))
+		return false;
+	return reg == (ENC_RM(e) | b) || reg == ((e->sib & 7) | b) ||
+	       reg == ((e->sib >> 3 & 7) | x);
+}
+
+/*
+ * The instruction before: it changes flags and one register that the one under
+ * test neither counts nor addresses by, and leaves no flag undefined but AF
+ * after a logical operation, which every CPU clears.
+ */
+static void gen_pre(struct rng *r, struct ocase *c, const struct enc *e)
+{
+	static const uint8_t op[] = { 0x00, 0x01, 0x08, 0x09, 0x10, 0x11, 0x18,
+				      0x19, 0x20, 0x21, 0x28, 0x29, 0x30, 0x31,
+				      0x38, 0x39, 0x80, 0x81, 0x83, 0x84, 0x85,
+				      0x88, 0x89, 0xc0, 0xc1, 0xd0, 0xd1, 0xf5,
+				      0xf6, 0xf7, 0xf8, 0xf9, 0xfe, 0xff, 0x86,
+				      0x87, 0xc6, 0xc7 };
+	static const uint8_t dest[] = { 0, 2, 8, 9, 10, 11, 12, 13, 14, 15 };
+	struct ocase p = *c;
+	struct enc pe;
+	unsigned rm, reg, n, o, digits;
+
+	for (int tries = 0; tries < 8; tries++) {
+		n = 0;
+		o = op[below(r, sizeof(op))];
+		rm = dest[below(r, c->compat ? 2 : 10)];
+		reg = dest[below(r, c->compat ? 2 : 10)];
+		if (addresses_by(e, rm) || addresses_by(e, reg))
+			continue;
+		if (chance(r, 25))
+			p.code[n++] = 0x66;
+		if (!c->compat)
+			p.code[n++] = (uint8_t)(0x40 | rm >> 3 | reg >> 3 << 2 |
+						below(r, 2) << 3);
+		p.code[n++] = (uint8_t)o;
+		digits = o == 0xf6 || o == 0xf7	  ? 2 + below(r, 2)
+			 : o == 0xfe || o == 0xff ? below(r, 2)
+			 : o >= 0xc6 && o <= 0xc7 ? 0
+			 : o >= 0x80 && o != 0x84 && o != 0x85 && o != 0x86 &&
+					 o != 0x87 && o != 0x88 && o != 0x89
+				 ? below(r, 8)
+				 : reg & 7;
+		p.code[n++] = (uint8_t)(0xc0 | digits << 3 | (rm & 7));
+		for (unsigned k = n; k < 16; k++)
+			p.code[k] =
+				(uint8_t)(chance(r, 30) ? value(r) : rnd(r));
+		enc_parse(&pe, p.code, CODE_MAX, c->compat);
+		if (!pe.ok ||
+		    enc_undefined_flags(&pe, &p) &
+			    (o >= 0xc0 && o <= 0xd1 ? ~0ull : ~0x10ull))
+			continue;
+		memcpy(c->pre, p.code, pe.len);
+		c->pre_len = pe.len;
+		return;
+	}
+}
+
 /* ---- state ---- */
 
 static uint64_t get_disp(const struct ocase *c, const struct enc *e)
@@ -459,7 +522,7 @@ static void place_operand(struct rng *r, struct ocase *c, struct enc *e,
 		base = rm | (e->rex & 1) << 3;
 		if (mod == 0 && rm == 5) {
 			if (!c->compat)
-				ea -= c->in.rip + e->len;
+				ea -= c->in.rip + c->pre_len + e->len;
 			set_disp32(c, e, ea);
 		} else {
 			g[base] = ea - off;
@@ -737,10 +800,13 @@ void gen_case(struct ocase *c, uint64_t seed, uint64_t number,
 			break;
 		}
 	}
+	c->pre_len = 0;
+	c->free_run = !enc_is_transfer(&e, c->compat) &&
+		      (enc_shadows(&e) || chance(&r, 96));
+	if (c->free_run && e.ok && !enc_shadows(&e) && chance(&r, 25))
+		gen_pre(&r, c, &e);
 	fit_state(&r, c, &e);
 	c->len = e.len > 15 ? 15 : e.len;
 	if (case_excluded(c)) /* by its immediate */
 		c->code[e.imm_at] ^= 1;
-	c->free_run = !enc_is_transfer(&e, c->compat) &&
-		      (enc_shadows(&e) || chance(&r, 96));
 }

@@ -65,6 +65,8 @@ static void put_bytes(uint64_t la, const uint8_t *b, unsigned n)
 
 static void put_code(uint64_t la, const uint8_t *b, unsigned n)
 {
+	if (!n)
+		return;
 	put_pages(0, CODE_COUNT, la, b, n);
 	for (unsigned i = 0; i < CODE_COUNT; i++) {
 		uint64_t from = la > pages[i].la ? la : pages[i].la;
@@ -95,7 +97,7 @@ static void restore(void)
 static void normalise(const struct ocase *c, const struct enc *e,
 		      struct outcome *o)
 {
-	uint64_t next = c->in.rip + e->len;
+	uint64_t start = c->in.rip + c->pre_len, next = start + e->len;
 
 	o->lost = false;
 	if (!c->free_run) {
@@ -111,7 +113,7 @@ static void normalise(const struct ocase *c, const struct enc *e,
 		   o->cr2 == next) {
 		o->vector = 1;
 		o->error = 0;
-	} else if (o->out.rip != c->in.rip) {
+	} else if (o->out.rip != start && o->out.rip != c->in.rip) {
 		o->lost = true;
 	}
 }
@@ -338,9 +340,11 @@ static bool tolerated(const struct ocase *c, const struct enc *e,
 	 */
 	if (h->vector == 19 && s->vector == 19 && only_precision_differs(j, e))
 		return true;
-	/* POPA may have loaded some, PUSHA stored some. */
-	if (e->map == 0 && (e->op == 0x61 || e->op == 0x60) && h->vector != 1 &&
-	    h->vector == s->vector)
+	/* POPA may have loaded some, PUSHA and a far CALL stored some. */
+	if (e->map == 0 &&
+	    (e->op == 0x61 || e->op == 0x60 || e->op == 0x9a ||
+	     (e->op == 0xff && ENC_REG(e) == 3)) &&
+	    h->vector != 1 && h->vector == s->vector)
 		return true;
 	/* ARPL to a code segment: the read comes first. */
 	return e->map == 0 && e->op == 0x63 && c->compat && h->vector == 14 &&
@@ -382,7 +386,8 @@ void judge_case(const struct ocase *c, struct judgement *j)
 		return;
 	}
 	enc_parse(&e, c->code, CODE_MAX, c->compat);
-	put_code(c->in.rip, c->code, c->len);
+	put_code(c->in.rip, c->pre, c->pre_len);
+	put_code(c->in.rip + c->pre_len, c->code, c->len);
 	for (int i = 0; i < 2; i++)
 		put_bytes(c->patch[i].la, c->patch[i].bytes, c->patch[i].len);
 	native_run(c, &j->host);
@@ -401,7 +406,7 @@ void judge_case(const struct ocase *c, struct judgement *j)
 		compare(c, &e, j);
 	if (j->verdict == DIFFERENT && tolerated(c, &e, j))
 		j->verdict = TOLERATED;
-	put_code(c->in.rip, NULL, c->len);
+	put_code(c->in.rip, NULL, c->pre_len + c->len);
 	restore();
 }
 
@@ -454,6 +459,7 @@ void judge_minimise(struct ocase *c, const struct judgement *as)
 
 	text_default(&d);
 	for (int round = 0; round < 2; round++) {
+		try_bytes(c, as, &c->pre_len, &zero, 1);
 		for (unsigned i = 0; i + 1 < c->len; i++)
 			try_drop(c, as, i);
 		try_bytes(c, as, &c->in.rip, &rip, 8);

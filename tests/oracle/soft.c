@@ -205,10 +205,14 @@ static void enter(struct soft_cpu *cpu, bool free_run)
 #endif
 }
 
-static void run(struct soft_cpu *cpu, bool free_run, struct soft_event *ev)
+static void run(struct soft_cpu *cpu, const struct ocase *c,
+		struct soft_event *ev)
 {
 	if (_setjmp(cpu->catch_fault) == 0) {
-		enter(cpu, free_run);
+		enter(cpu, c->free_run);
+		/* A block also ends where a page does. */
+		if (c->pre_len && cpu->rip == c->in.rip + c->pre_len)
+			enter(cpu, c->free_run);
 	} else {
 		*ev = cpu->fault;
 		if (ev->kind == SOFT_INTN || ev->kind == SOFT_INT3)
@@ -242,7 +246,7 @@ void soft_half_run(const struct ocase *c, struct outcome *o)
 		soft_fp_enter(cpu);
 		soft_x87_load(cpu);
 	}
-	run(cpu, c->free_run, &ev);
+	run(cpu, c, &ev);
 	if (lean)
 		soft_fp_leave(cpu);
 	store(cpu, &o->out);

@@ -62,6 +62,10 @@ void text_write(FILE *f, const struct ocase *c)
 	fprintf(f, "mode=%s run=%s code=", c->compat ? "32" : "64",
 		c->free_run ? "free" : "step");
 	write_hex(f, c->code, c->len);
+	if (c->pre_len) {
+		fprintf(f, " pre=");
+		write_hex(f, c->pre, c->pre_len);
+	}
 	for (int i = 0; i < 16; i++)
 		if (c->in.gpr[i] != d.in.gpr[i])
 			fprintf(f, " %s=%" PRIx64, gpr_name[i], c->in.gpr[i]);
@@ -114,6 +118,11 @@ static bool read_item(struct ocase *c, const char *k, size_t kn, const char *v,
 	if (IS("code")) {
 		n = read_hex(v, vn, c->code, CODE_MAX);
 		c->len = n < 0 ? 0 : (uint8_t)n;
+		return n > 0;
+	}
+	if (IS("pre")) {
+		n = read_hex(v, vn, c->pre, CODE_MAX);
+		c->pre_len = n < 0 ? 0 : (uint8_t)n;
 		return n > 0;
 	}
 	for (int i = 0; i < 16; i++)

@@ -1,6 +1,6 @@
 /*
  * Cases as one line of text: "mode=64 run=step code=48ffc0 rip=10000000
- * rax=1 fl=202 m20000010=0011 fx0=.." What is left out has the default of
+ * rax=1 fl=202 m20000010=0011 fx0=.."; pre= runs before code. What is left out has the default of
  * text_default(). Numbers are hexadecimal, bytes in memory order.
  */
 #ifndef ARC_ORACLE_TEXT_H

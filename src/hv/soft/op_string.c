@@ -28,6 +28,7 @@ static inline uint64_t str_la(struct soft_cpu *cpu, struct insn *i,
 	off &= amask(i);
 	if (likely(cpu->mode & MODE_64))
 		return off + cpu->ea_base[seg];
+	soft_at(cpu, i);
 	return soft_seg_la(cpu, seg, off, i->osize, write);
 }
 
