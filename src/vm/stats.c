@@ -1,6 +1,7 @@
 /* Counters as JSON, for `stats` and for whoever watches a fleet. */
 #include <jansson.h>
 
+#include "virtio/vsock/vsock.h"
 #include "vm/internal.h"
 
 static json_t *cpu_stats(struct vm_cpu *cpu)
@@ -23,6 +24,27 @@ static json_t *queue_stats(const struct vq_stats *q)
 			 (json_int_t)q->signals);
 }
 
+static void dump_line(void *ctx, const char *text)
+{
+	json_array_append_new(ctx, json_string(text));
+}
+
+/* Counters of the worker, and each connection's state in a line. */
+static json_t *vsock_stats(const struct vsock *v)
+{
+	const struct vsock_counters *n = vsock_counters(v);
+	json_t *counters = json_object(), *lines = json_array();
+
+#define X(name) \
+	json_object_set_new(counters, #name, json_integer((json_int_t)n->name));
+	VSOCK_COUNTERS(X)
+#undef X
+	vsock_dump(v, dump_line, lines);
+	return json_pack("{s:I,s:o,s:o}", "connections",
+			 (json_int_t)vsock_connections(v), "counters", counters,
+			 "state", lines);
+}
+
 static json_t *device_stats(struct vm *vm, struct vm_device *d)
 {
 	struct loop *l = d->own_loop ? d->own_loop : vm->loop;
@@ -35,6 +57,9 @@ static json_t *device_stats(struct vm *vm, struct vm_device *d)
 			queues, queue_stats(&virtio_vq(d->dev, q)->stats));
 	out = json_pack("{s:s,s:I,s:o}", "name", d->dev->name, "misbehaviours",
 			(json_int_t)d->dev->misbehaviours, "queues", queues);
+	if (d->dev == vm->vsock)
+		json_object_set_new(out, "vsock",
+				    vsock_stats(virtio_vsock_core(d->dev)));
 	loop_unlock(l);
 	return out;
 }
