@@ -52,7 +52,8 @@ test:
 	@tools/test-all.sh $(suites)
 test-suites:
 	@tools/test-all.sh $(suites)
-suites := unit cli-test
+# In the order of their price; tools/mk/vsock.mk adds its own.
+suites := unit unit-soft cli-test boot oracle-check nested nested-boot
 
 #: cli-test     the command line: options, messages, exit statuses
 .PHONY: cli-test

@@ -10,3 +10,9 @@ models:
 vsock-qemu: all
 	@tests/vsock/suite.sh $(B)
 suites += models vsock-qemu
+
+#: vsock-vmm    Linux's vsock_test in guests of our own VMM, both engines
+.PHONY: vsock-vmm
+vsock-vmm: all
+	@tests/vsock/vmm.sh $(B)/arcvmm
+suites += vsock-vmm
