@@ -218,13 +218,13 @@ static void io_done(struct disk_request *io)
 static void next_range(struct request *r)
 {
 	const struct range *g = &r->ranges[r->range++];
+	struct disk *disk = r->blk->disk;
 
 	r->io.offset = g->sector * SECTOR;
 	r->io.len = (uint64_t)g->sectors * SECTOR;
 	r->io.unmap = g->flags & RANGE_UNMAP;
-	disk_queue(r->blk->disk, &r->io);
-	/* From notify the submission comes later, and this does no harm. */
-	disk_submit(r->blk->disk);
+	disk_queue(disk, &r->io); /* which may end @r */
+	disk_submit(disk);
 }
 
 /* ---- quiet ---- */
