@@ -201,10 +201,22 @@ int devices_create(struct vm *vm, struct err *e)
 
 /* ---- attach and start ---- */
 
+/*
+ * Once the run is over, what the kernel keeps goes with the VM. Taken away one
+ * by one, each doorbell waits for a grace period of some milliseconds, so that
+ * the end of a VM would take longer than its start.
+ */
+static bool left_to_destroy(const struct vm *vm, unsigned cap)
+{
+	return vm->reaped && vm->hv->caps & cap;
+}
+
 static int engine_ioeventfd(void *ctx, const struct bus_ioeventfd *io, bool add)
 {
 	struct vm *vm = ctx;
 
+	if (!add && left_to_destroy(vm, HV_CAP_IOEVENTFD))
+		return 0;
 	return hv_ioeventfd(vm->hv, io, add);
 }
 
@@ -212,6 +224,8 @@ static int engine_irqfd(void *ctx, unsigned gsi, int fd, bool add)
 {
 	struct vm *vm = ctx;
 
+	if (!add && left_to_destroy(vm, HV_CAP_IRQFD))
+		return 0;
 	return hv_irqfd(vm->hv, gsi, fd, add);
 }
 
