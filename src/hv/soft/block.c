@@ -1,4 +1,5 @@
 /* The block cache: see block.h for how it works. */
+#include <sched.h>
 #include <string.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -194,6 +195,7 @@ static void kill_block(struct soft_cpu *cpu, struct soft_block *b)
 	if (!c->hash[soft_hash(b->tag)])
 		c->hash[soft_hash(b->tag)] = &soft_no_block;
 	b->tag = SOFT_TAG_DEAD;
+	c->kills++;
 	/* If it is the one that runs: stop after this instruction. */
 	if (b == cpu->block && cpu->cur >= b->insn &&
 	    cpu->cur < b->insn + b->ninsn)
@@ -289,20 +291,18 @@ void soft_code_messages(struct soft_cpu *cpu)
 	if (all) {
 		soft_mmu_protect_all(cpu);
 		soft_code_flush(cpu);
-		return;
+		count = 0;
 	}
 	for (unsigned n = 0; n < count; n++) {
 		uint64_t pa = message[n] & SOFT_PAGE_MASK;
 
 		if (message[n] & 1) {
 			kill_page(cpu, pa);
-		} else if (soft_mmu_protect(cpu, pa)) {
-			/* We may have stored between the mark and now: what
-			 * was decoded meanwhile cannot be trusted. */
-			kill_page(cpu, pa);
-			broadcast(cpu->vm, cpu, pa | 1);
+		} else {
+			soft_mmu_protect(cpu, pa);
 		}
 	}
+	__atomic_fetch_add(&c->acks, 1, __ATOMIC_SEQ_CST);
 }
 
 void soft_code_entered(struct soft_cpu *cpu, uint64_t pa)
@@ -325,6 +325,47 @@ void soft_code_entered(struct soft_cpu *cpu, uint64_t pa)
 
 /* ---- making blocks ---- */
 
+/*
+ * Wait until no other vCPU can store to page @pa without seeing its mark. Those
+ * that have a writable TLB entry for it get a message and take it at their next
+ * block end; until then we must not read what they may be about to write. We
+ * are between blocks ourselves, so others need not wait for us.
+ */
+static void wait_for_writers(struct soft_cpu *cpu, uint64_t pa)
+{
+	struct soft_vm *vm = cpu->vm;
+	bool waited = false;
+
+	for (unsigned n = 0; n < vm->ncpus; n++) {
+		struct soft_cpu *to =
+			__atomic_load_n(&vm->cpu[n], __ATOMIC_ACQUIRE);
+		uint32_t seen;
+
+		/* Pairs with fill() in mmu.c: it stores the entry, then looks
+		 * at the marks; we have marked, and look at the entries. */
+		if (!to || to == cpu || !soft_mmu_writes(to, pa))
+			continue;
+		waited = true;
+		__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+		seen = __atomic_load_n(&to->code->acks, __ATOMIC_SEQ_CST);
+		send(to, pa);
+		for (unsigned k = 0;
+		     __atomic_load_n(&to->running, __ATOMIC_SEQ_CST) &&
+		     __atomic_load_n(&to->code->acks, __ATOMIC_SEQ_CST) == seen;
+		     k++) {
+			if (k & 63)
+				__builtin_ia32_pause();
+			else
+				sched_yield();
+		}
+	}
+	if (waited) {
+		__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
+		/* What was asked of us meanwhile, before we store again. */
+		soft_code_messages(cpu);
+	}
+}
+
 /* Mark before reading: pairs with the fence in mmu.c's phys_store(). */
 static void mark(struct soft_cpu *cpu, uint64_t *bits, uint64_t pa)
 {
@@ -334,8 +375,9 @@ static void mark(struct soft_cpu *cpu, uint64_t *bits, uint64_t pa)
 		return;
 	old = __atomic_fetch_or(bits, mask, __ATOMIC_SEQ_CST);
 	if (!old) {
+		pa &= SOFT_PAGE_MASK;
 		soft_mmu_protect(cpu, pa);
-		broadcast(cpu->vm, cpu, pa & SOFT_PAGE_MASK);
+		wait_for_writers(cpu, pa);
 	}
 }
 
@@ -421,41 +463,77 @@ static struct soft_block *decode_cross(struct soft_cpu *cpu, uint64_t la,
 	return crosser(cpu, la, buf, 15);
 }
 
+/*
+ * Decode from a copy made by one load: another CPU may be patching the bytes,
+ * and we shall see an immediate before or after, not half of each.
+ */
+static unsigned decode_at(struct insn *i, const uint8_t *page, unsigned at,
+			  unsigned mode, const struct soft_row **row)
+{
+	typedef long long sixteen
+		__attribute__((vector_size(16), aligned(1), may_alias));
+	sixteen copy;
+
+	if (at > 0x1000 - 16)
+		return soft_decode(i, page + at, 0x1000 - at, mode, row);
+	copy = *(const volatile sixteen *)(page + at);
+	return soft_decode(i, (const uint8_t *)&copy, 16, mode, row);
+}
+
+/* Instructions from page offset *at into the scratch block: how many. */
+static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *page,
+			   uint64_t pa, unsigned *at, bool *ended)
+{
+	uint64_t *bits = soft_code_bits(cpu->vm, pa);
+	unsigned start = (unsigned)(pa & 0xfff), n = 0;
+	unsigned max = cpu->mode & MODE_STEP ? 1 : SOFT_BLOCK_MAX;
+	struct insn *insn = cpu->code->scratch->insn;
+	const struct soft_row *row;
+
+	*at = start;
+	*ended = false;
+	while (n < max && !*ended && *at < 0x1000) {
+		unsigned len;
+
+		insn[n].off = (uint16_t)(*at - start);
+		mark(cpu, bits, (pa & SOFT_PAGE_MASK) | *at);
+		len = decode_at(&insn[n], page, *at, cpu->mode, &row);
+		if (!len)
+			break;
+		if (row && row->attr & RA_REL && !(cpu->mode & MODE_STEP))
+			place_branch(&insn[n], row, *at);
+		else if (row && row->attr & RA_REL)
+			insn[n].aux = &soft_no_block;
+		*ended = !row || row->attr & RA_END;
+		*at += len;
+		n++;
+	}
+	return n;
+}
+
 static struct soft_block *decode_block(struct soft_cpu *cpu, uint64_t la,
 				       uint64_t pa, uint64_t tag)
 {
 	struct soft_code *c = cpu->code;
 	uint8_t *page = soft_ram_page(cpu->vm, pa);
-	uint64_t *bits = soft_code_bits(cpu->vm, pa);
-	unsigned start = (unsigned)(pa & 0xfff), at = start, n = 0;
-	unsigned max = cpu->mode & MODE_STEP ? 1 : SOFT_BLOCK_MAX;
+	unsigned start = (unsigned)(pa & 0xfff), at, n = 0, tries = 0;
 	struct insn *insn = c->scratch->insn;
 	struct soft_code_page **slot;
 	struct soft_block *b, **h;
-	const struct soft_row *row;
-	bool ended = false;
+	uint32_t acks;
+	bool ended;
 
 	if (!page)
 		return decode_cross(cpu, la, pa);
-	while (n < max && !ended) {
-		unsigned len;
-
-		insn[n].off = (uint16_t)(at - start);
-		mark(cpu, bits, (pa & SOFT_PAGE_MASK) | (at & 0xfff));
-		len = soft_decode(&insn[n], page + at, 0x1000 - at, cpu->mode,
-				  &row);
-		if (!len)
-			break;
-		if (row && row->attr & RA_REL && !(cpu->mode & MODE_STEP))
-			place_branch(&insn[n], row, at);
-		else if (row && row->attr & RA_REL)
-			insn[n].aux = &soft_no_block;
-		ended = !row || row->attr & RA_END;
-		at += len;
-		n++;
-		if (at == 0x1000)
-			break;
-	}
+	do {
+		/* Someone writes here all the time: do without a block. */
+		if (tries++ == 8)
+			return decode_cross(cpu, la, pa);
+		acks = c->acks;
+		n = decode_run(cpu, page, pa, &at, &ended);
+		/* A message taken while we waited may have been about this
+		 * page, and have taken our marks away. */
+	} while (c->acks != acks);
 	if (!n)
 		return decode_cross(cpu, la, pa);
 	if (!ended) {

@@ -234,6 +234,18 @@ bool soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa)
 	return had;
 }
 
+bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa)
+{
+	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
+		const struct soft_tlb *t = &cpu->tlb[n];
+
+		if (__atomic_load_n(&t->wtag, __ATOMIC_SEQ_CST) != NO_TAG &&
+		    __atomic_load_n(&t->paddr, __ATOMIC_RELAXED) == pa)
+			return true;
+	}
+	return false;
+}
+
 void soft_mmu_protect_all(struct soft_cpu *cpu)
 {
 	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++)
@@ -574,14 +586,15 @@ static void mark_dirty(struct soft_ram *r, uint64_t pa)
 }
 
 /*
- * While we wait for the bus, sync_writers() (vm.c) does not wait for us. Instead
- * we look afterwards whether it asked, before the instruction can write again:
+ * While we wait for the bus, sync_writers() (vm.c) and wait_for_writers()
+ * (block.c) do not wait for us. Instead we look afterwards whether they asked, before the instruction can write again:
  * the store of `running` there and the load of `events` here are both seq_cst.
  */
 static void bus_done(struct soft_cpu *cpu)
 {
 	__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & SOFT_EV_TLB)
+	if (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) &
+	    (SOFT_EV_TLB | SOFT_EV_CODE))
 		soft_mmu_protect_all(cpu);
 }
 
@@ -734,7 +747,8 @@ static void fill(struct soft_cpu *cpu, uint64_t la, const struct found *f,
 			close_smap(cpu);
 		m->smap[m->nsmap++] = t;
 	}
-	if (t->rtag != tag)
+	/* Never a write tag with another page's address: soft_mmu_writes(). */
+	if (t->rtag != tag || t->paddr != f->pa)
 		t->wtag = NO_TAG;
 	t->rtag = tag;
 	t->addend =

@@ -193,6 +193,7 @@ static void nap(struct soft_cpu *cpu, uint64_t until)
 		.tv_nsec = (long)(until % NSEC_PER_SEC),
 	};
 
+	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&cpu->sleeping, 1, __ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, &cpu->events,
@@ -200,6 +201,7 @@ static void nap(struct soft_cpu *cpu, uint64_t until)
 			until == UINT64_MAX ? NULL : &ts, NULL,
 			FUTEX_BITSET_MATCH_ANY);
 	__atomic_store_n(&cpu->sleeping, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
 }
 
 static void take_init(struct soft_cpu *cpu)
@@ -448,14 +450,15 @@ int soft_run(struct soft_cpu *cpu, struct hv_exit *exit)
 			goto shutdown;
 	}
 	for (;;) {
+		/* First: others may count on it before we store anything. */
+		if (__atomic_load_n(&cpu->events, __ATOMIC_ACQUIRE) &&
+		    take_events(cpu))
+			break;
 		if (cpu->inject.kind != SOFT_NO_EVENT) {
 			if (guest_breakpoint(cpu))
 				break;
 			deliver(cpu);
 		}
-		if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) &&
-		    take_events(cpu))
-			break;
 		if (unlikely(cpu->budget < 0))
 			refill(cpu);
 		if (cpu->irq_wait && take_interrupt(cpu))

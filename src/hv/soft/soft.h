@@ -73,6 +73,8 @@ bool soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *pa);
 /* No TLB entry of this vCPU may write to physical page @pa any more; true if
  * one could. */
 bool soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa);
+/* Has @cpu an entry that can write to page @pa? From another's thread. */
+bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa);
 /* Drop all first-level write permission (dirty log). */
 void soft_mmu_protect_all(struct soft_cpu *cpu);
 
