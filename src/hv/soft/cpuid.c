@@ -32,8 +32,7 @@
 enum {
 	/* SSE3 to SSE4.2, AES and PCLMULQDQ: what the host has of them. */
 	L1C = BIT(13) /* CX16 */ | BIT(17) /* PCID */ | BIT(21) /* x2APIC */ |
-	      BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |
-	      BIT(24) /* TSC deadline */,
+	      BIT(23) /* POPCNT */ | BIT(24) /* TSC deadline */,
 	L1D = BIT(0) /* FPU */ | BIT(2) /* DE */ | BIT(3) /* PSE */ |
 	      BIT(4) /* TSC */ | BIT(5) /* MSR */ | BIT(6) /* PAE */ |
 	      BIT(7) /* MCE */ | BIT(8) /* CX8 */ | BIT(9) /* APIC */ |
