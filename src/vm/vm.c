@@ -159,7 +159,7 @@ static int choose_engine(struct vm *vm, struct err *e)
 	} else {
 		vm->ops = hv_by_name(name);
 		snprintf(vm->engine_reason, sizeof(vm->engine_reason),
-			 "asked for");
+			 "engine %s: asked for", name);
 	}
 	if (!vm->ops)
 		return err_set(e, -EINVAL,
@@ -174,7 +174,7 @@ static int choose_engine(struct vm *vm, struct err *e)
 			       "here (%u)",
 			       (unsigned long long)vm->config->cpus,
 			       vm->ops->name, info.max_cpus);
-	log_info(&vm->log, "engine %s: %s", vm->ops->name, vm->engine_reason);
+	log_info(&vm->log, "%s", vm->engine_reason);
 	return 0;
 }
 
