@@ -8,7 +8,9 @@
  *	blk [-d] [-q DEPTH] [-s MIB] [-t SECONDS] [-r ROUNDS] [FILE]
  *
  * FILE is made (MIB big, written once) if it is not there; -d: O_DIRECT. The two
- * alternate, ROUNDS times each; the table has medians, and (max - min) / median.
+ * alternate, ROUNDS times each; the table has medians and (max - min) / median,
+ * and the median CPU time of the process per request, which other load on the
+ * machine disturbs less.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -58,11 +61,26 @@ static uint64_t next_offset(const struct setup *s, const struct pattern *p,
 	return (*state >> 33) % blocks * p->len;
 }
 
+struct result {
+	double rate, cpu_us; /* requests per second; CPU per request */
+};
+
+/* Microseconds of CPU, all threads (the kernel's for our I/O too). */
+static double cpu_us(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
 /* ---- plain io_uring ---- */
 
-static double plain(const struct setup *s, const struct pattern *p)
+static struct result plain(const struct setup *s, const struct pattern *p)
 {
 	uint64_t state = 1, done = 0, start, end, now;
+	double cpu;
 	int fd = open(s->path, O_RDWR | (s->direct ? O_DIRECT : 0));
 	struct io_uring_cqe *cqe;
 	struct io_uring ring;
@@ -73,6 +91,7 @@ static double plain(const struct setup *s, const struct pattern *p)
 	memset(buffers, 1, s->depth * p->len);
 	bug_on(io_uring_queue_init(s->depth, &ring, 0));
 	bug_on(io_uring_register_files(&ring, &fd, 1));
+	cpu = cpu_us();
 	start = clock_ns();
 	end = start + s->seconds_x10 * 100 * NSEC_PER_MSEC;
 	for (unsigned i = 0; i < s->depth; i++) {
@@ -114,10 +133,12 @@ static double plain(const struct setup *s, const struct pattern *p)
 		io_uring_cq_advance(&ring, n);
 		done += n;
 	} while (now < end);
+	cpu = cpu_us() - cpu;
 	io_uring_queue_exit(&ring);
 	free(buffers);
 	close(fd);
-	return (double)done * 1e9 / (double)(now - start);
+	return (struct result){ (double)done * 1e9 / (double)(now - start),
+				cpu / (double)done };
 }
 
 /* ---- through the device ---- */
@@ -139,9 +160,10 @@ static void post(struct harness *h, const struct setup *s,
 	by_head[head] = (uint16_t)i;
 }
 
-static double device(const struct setup *s, const struct pattern *p)
+static struct result device(const struct setup *s, const struct pattern *p)
 {
 	uint64_t state = 1, done = 0, start, end, now;
+	double cpu;
 	struct slot slots[DEPTH_MAX];
 	uint16_t by_head[1024];
 	struct err e = { 0 };
@@ -183,6 +205,7 @@ static double device(const struct setup *s, const struct pattern *p)
 		slots[i].bufs[2] =
 			(struct harness_buf){ harness_alloc(&h, 1), 1, true };
 	}
+	cpu = cpu_us();
 	start = clock_ns();
 	end = start + s->seconds_x10 * 100 * NSEC_PER_MSEC;
 	for (unsigned i = 0; i < s->depth; i++)
@@ -204,9 +227,11 @@ static double device(const struct setup *s, const struct pattern *p)
 		}
 		harness_kick(&h, 0);
 	} while (now < end);
+	cpu = cpu_us() - cpu;
 	harness_close(&h);
 	free(data);
-	return (double)done * 1e9 / (double)(now - start);
+	return (struct result){ (double)done * 1e9 / (double)(now - start),
+				cpu / (double)done };
 }
 
 /* ---- figures ---- */
@@ -220,21 +245,28 @@ static int ascending(const void *a, const void *b)
 
 static void measure(const struct setup *s, const struct pattern *p)
 {
-	double a[64], b[64], ma, mb, unit = p->len / 1048576.0;
+	double a[64], b[64], ca[64], cb[64], ma, mb, unit = p->len / 1048576.0;
 	unsigned n = min_of(s->rounds, 64u);
 
 	for (unsigned i = 0; i < n; i++) {
-		a[i] = plain(s, p);
-		b[i] = device(s, p);
+		struct result r = plain(s, p), d = device(s, p);
+
+		a[i] = r.rate;
+		b[i] = d.rate;
+		ca[i] = r.cpu_us;
+		cb[i] = d.cpu_us;
 	}
 	qsort(a, n, sizeof(a[0]), ascending);
 	qsort(b, n, sizeof(b[0]), ascending);
+	qsort(ca, n, sizeof(ca[0]), ascending);
+	qsort(cb, n, sizeof(cb[0]), ascending);
 	ma = a[n / 2];
 	mb = b[n / 2];
-	printf("%-26s %4u %9.0f/s %7.0f MiB/s (%2.0f%%) %9.0f/s %7.0f MiB/s "
-	       "(%2.0f%%)  %.2f\n",
+	printf("%-25s %3u %8.0f/s %6.0f MiB/s (%2.0f%%) %8.0f/s %6.0f MiB/s "
+	       "(%2.0f%%) %5.2f  %6.1f %6.1f %5.2f\n",
 	       p->name, s->depth, ma, ma * unit, 100 * (a[n - 1] - a[0]) / ma,
-	       mb, mb * unit, 100 * (b[n - 1] - b[0]) / mb, mb / ma);
+	       mb, mb * unit, 100 * (b[n - 1] - b[0]) / mb, mb / ma, ca[n / 2],
+	       cb[n / 2], cb[n / 2] / ca[n / 2]);
 	fflush(stdout);
 }
 
@@ -297,8 +329,9 @@ int main(int argc, char **argv)
 	}
 	make_file(&s);
 	depths[1] = s.depth;
-	printf("%s, %s\n%-26s %4s %33s %31s  ratio\n", s.path,
-	       s.direct ? "O_DIRECT" : "page cache", "", "QD",
+	printf("%s, %s\n%-25s %3s %29s %29s ratio  CPU us: plain, device, "
+	       "ratio\n",
+	       s.path, s.direct ? "O_DIRECT" : "page cache", "", "QD",
 	       "plain io_uring (spread)", "device (spread)");
 	for (unsigned i = 0; i < array_size(patterns); i++)
 		for (unsigned j = depths[0] == depths[1]; j < 2; j++) {
