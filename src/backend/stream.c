@@ -471,6 +471,7 @@ void stream_close(struct stream *s)
 		return;
 	s->closed = true;
 	s->events = NULL;
+	loop_defer_cancel(&s->again);
 	if (s->present)
 		linger(s);
 	/* A post under way holds the struct: ready_event() frees it. */

@@ -118,10 +118,15 @@ int virtio_dev_create(const struct virtio_dev_type *type,
 
 void virtio_dev_destroy(struct virtio_dev *d)
 {
+	struct loop *l;
+
 	if (!d)
 		return;
 	bug_on(d->run != VIRTIO_IDLE && d->run != VIRTIO_QUIET);
+	l = d->loop;
+	loop_lock(l);
 	d->type->destroy(d);
+	loop_unlock(l);
 }
 
 /* ---- kicks ---- */
@@ -315,11 +320,15 @@ static void start_quiesce(struct virtio_dev *d)
 
 void virtio_dev_quiesce(struct virtio_dev *d, void (*fn)(void *ctx), void *ctx)
 {
+	struct loop *l = d->loop; /* @fn may destroy @d */
+
+	loop_lock(l);
 	bug_on(d->quiet_fn || d->run == VIRTIO_QUIET);
 	d->quiet_fn = fn;
 	d->quiet_ctx = ctx;
 	if (d->run != VIRTIO_QUIESCING)
 		start_quiesce(d);
+	loop_unlock(l);
 }
 
 static void activate(struct virtio_dev *d)
@@ -340,6 +349,7 @@ static void activate(struct virtio_dev *d)
 
 void virtio_dev_resume(struct virtio_dev *d)
 {
+	loop_lock(d->loop);
 	bug_on(d->run != VIRTIO_QUIET);
 	if (!(d->status & VIRTIO_S_DRIVER_OK)) {
 		d->run = VIRTIO_IDLE;
@@ -351,6 +361,7 @@ void virtio_dev_resume(struct virtio_dev *d)
 			d->type->resume(d);
 		serve_all(d);
 	}
+	loop_unlock(d->loop);
 }
 
 /* ---- features and status ---- */

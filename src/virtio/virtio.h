@@ -242,9 +242,10 @@ int virtio_dev_create(const struct virtio_dev_type *type,
 		      const struct virtio_env *env, const char *text,
 		      struct virtio_dev **out, struct err *e);
 /*
- * Bring @d to QUIET and call @fn (perhaps before returning). The guest is
- * paused or gone: a register access meanwhile is answered as if by an idle
- * device. Then save, resume or destroy.
+ * Bring @d to QUIET and call @fn, under the loop's lock (perhaps before
+ * returning). The guest is paused or gone: a register access meanwhile is
+ * answered as if by an idle device. Then save, resume or destroy. [any thread,
+ * as are resume and destroy]
  */
 void virtio_dev_quiesce(struct virtio_dev *d, void (*fn)(void *ctx), void *ctx);
 void virtio_dev_resume(struct virtio_dev *d);
