@@ -1,8 +1,14 @@
 # Tests that need a KVM that runs kernels: inside an L1 host under emulated SVM.
 
 #: nested       engine tests and boots of stock kernels in the L1 host
-.PHONY: nested nested-unit
-nested: nested-unit
+.PHONY: nested nested-unit nested-boot nested-icount
+NESTED_BOOTS ?= 1
+nested: nested-unit nested-boot
+nested-boot: $(B)/arcvmm
+	@tests/nested/boot.sh -n $(NESTED_BOOTS) $(B)/arcvmm
+#: nested-icount  deterministic figures of a boot, against QEMU's microvm
+nested-icount: $(B)/arcvmm
+	@tests/nested/icount.sh -q $(B)/arcvmm
 nested_unit_bin = $(filter $(B)/tests/unit/hv/test_kvm_%,$(unit_bin))
 nested-unit: $(nested_unit_bin)
 	@tests/nested/unit.sh $(nested_unit_bin)
