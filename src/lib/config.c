@@ -126,6 +126,8 @@ static const struct field fields[] = {
 	     "a Unix socket for \"CONNECT port\"; the guest reaches PATH_port"),
 	TEXT("machine", "gdb", "WHERE", gdb, NULL, NULL,
 	     "GDB server at tcp:PORT, tcp:ADDRESS:PORT or unix:PATH"),
+	TEXT("machine", "trace", "FILE[,start=ADDR][,count=N]", trace, NULL,
+	     NULL, "write every instruction to a file (slow)"),
 	SWITCH("machine", "gdb-wait", gdb_wait, "off",
 	       "start when the debugger says so"),
 	SWITCH("devices", "vsock-hairpin", vsock_hairpin, "off",

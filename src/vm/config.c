@@ -43,12 +43,12 @@ int vm_config_add_device(struct vm_config *c, const char *type,
 
 void vm_config_free(struct vm_config *c)
 {
-	char **strings[] = { &c->engine,     &c->kernel,      &c->modules,
-			     &c->cmdline,    &c->cache,	      &c->root,
-			     &c->root_disk,  &c->root_fstype, &c->root_flags,
-			     &c->console,    &c->cwd,	      &c->user,
-			     &c->hostname,   &c->vsock_uds,   &c->gdb,
-			     &c->rng_options };
+	char **strings[] = { &c->engine,    &c->kernel,	     &c->modules,
+			     &c->cmdline,   &c->cache,	     &c->root,
+			     &c->root_disk, &c->root_fstype, &c->root_flags,
+			     &c->console,   &c->cwd,	     &c->user,
+			     &c->hostname,  &c->vsock_uds,   &c->gdb,
+			     &c->trace,	    &c->rng_options };
 
 	for (unsigned i = 0; i < array_size(strings); i++) {
 		free(*strings[i]);

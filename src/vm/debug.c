@@ -103,6 +103,8 @@ void debug_exit(struct vm_cpu *cpu, const struct hv_exit *exit)
 {
 	struct vm *vm = cpu->vm;
 
+	if (vm->trace)
+		trace_step(cpu);
 	if (!vm->gdb)
 		return;
 	pthread_mutex_lock(&vm->lock);

@@ -6,6 +6,7 @@
  *	devices.c  virtio devices: made from the configuration, attached, torn
  *		   down
  *	debug.c    the VM as a debugger's target
+ *	trace.c    instruction trace
  *	status.c   what the guest's init reports
  */
 #ifndef ARC_VM_INTERNAL_H
@@ -26,6 +27,7 @@
 #include "vm/vm.h"
 
 struct gdb;
+struct trace;
 struct stream;
 
 #define VM_DEVICES_MAX 64
@@ -79,6 +81,7 @@ struct vm {
 	struct hv_vm *hv;
 
 	struct gdb *gdb; /* NULL: no debugger can come */
+	struct trace *trace; /* NULL: none */
 	struct vm_cpu *cpus;
 	unsigned ncpus;
 	struct vm_device devices[VM_DEVICES_MAX];
@@ -131,6 +134,12 @@ void debug_close(struct vm *vm); /* before cpus_destroy() */
 /* The vCPU's run ended with HV_EXIT_DEBUG. */
 void debug_exit(struct vm_cpu *cpu, const struct hv_exit *exit);
 void debug_ended(struct vm *vm);
+
+/* trace.c */
+int trace_open(struct vm *vm, struct err *e); /* after cpus_create() */
+void trace_close(struct vm *vm); /* no vCPU runs */
+/* The vCPU's run ended with HV_EXIT_DEBUG. On its thread. */
+void trace_step(struct vm_cpu *cpu);
 
 /* status.c */
 int status_open(struct vm *vm, struct err *e);

@@ -430,6 +430,8 @@ static int create_engine_vm(struct vm *vm, struct err *e)
 	if (!rc)
 		rc = debug_open(vm, e);
 	if (!rc)
+		rc = trace_open(vm, e);
+	if (!rc)
 		timeline_mark(&vm->timeline, "vm-created");
 	return rc;
 }
@@ -513,6 +515,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->loop)
 		loop_stop_thread(vm->loop);
 	debug_close(vm);
+	trace_close(vm);
 	devices_destroy(vm);
 	cpus_destroy(vm);
 	if (vm->board)

@@ -59,6 +59,7 @@ struct vm_config {
 	uint64_t cid;
 	char *vsock_uds;
 	char *gdb; /* where to listen for a debugger */
+	char *trace; /* instruction trace: FILE,options */
 	bool gdb_wait; /* do not start before it says so */
 	bool vsock_hairpin;
 	struct vm_device_config *devices;
