@@ -16,3 +16,12 @@ suites += models vsock-qemu
 vsock-vmm: all
 	@tests/vsock/vmm.sh $(B)/arcvmm
 suites += vsock-vmm
+
+#: vsock-streams         hashed streams and connects in guests of our own VMM
+#: nested-vsock-streams  ... under KVM, in the nested host
+.PHONY: vsock-streams nested-vsock-streams
+vsock-streams: all
+	@tests/vsock/streams.sh $(B) soft
+nested-vsock-streams: all
+	@tests/vsock/streams.sh $(B) kvm
+suites += vsock-streams

@@ -273,6 +273,16 @@ static void *waiting_accept(void *arg)
 	return (void *)(intptr_t)vsock_accept(arg, NULL, false);
 }
 
+static unsigned connections(void)
+{
+	unsigned n;
+
+	loop_lock(g.loop);
+	n = vsock_connections(g.v);
+	loop_unlock(g.loop);
+	return n;
+}
+
 static void test_gone(void **state)
 {
 	struct vsock_listener *l;
@@ -286,7 +296,7 @@ static void test_gone(void **state)
 	assert_int_equal(vsock_listen(g.v, 1, VSOCK_STREAM, 1, &l, NULL), 0);
 	pthread_create(&t[0], NULL, waiting_connect, NULL);
 	pthread_create(&t[1], NULL, waiting_accept, l);
-	while (!vsock_connections(g.v))
+	while (!connections())
 		usleep(1000);
 	loop_lock(g.loop);
 	vsock_close_host(g.v);
