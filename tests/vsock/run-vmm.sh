@@ -10,12 +10,13 @@ arcvmm=$1 engine=$2 root=$3 kernel=$4 modules=$5
 shift 5
 work=$(mktemp -d)
 ulimit -n 4096 2>/dev/null
-# Without our agent: the peer is the command, and the socket's path is ours.
+XDG_RUNTIME_DIR=$work
+export XDG_RUNTIME_DIR
 "$arcvmm" run --engine "$engine" --kernel "$kernel" --modules "$modules" \
 	--root "$root" --console "file:$work/console" --vsock-hairpin \
 	--name "vsock-test-$$" -- /peer guest >"$work/log" 2>&1 </dev/null &
 vmm=$!
-uds=${XDG_RUNTIME_DIR:-/run}/arcvmm/vsock-test-$$/vsock
+uds=$work/arcvmm/vsock-test-$$/vsock
 n=0
 while [ ! -S "$uds" ] && [ $n -lt 100 ]; do
 	sleep 0.1

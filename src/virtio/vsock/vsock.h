@@ -175,6 +175,7 @@ void vsock_vhost_user_destroy(struct vsock_vhost_user *s); /* NULL-safe */
 /* ---- looking inside ---- */
 
 /* Counted since creation. One word each: X(name). */
+/* clang-format off */
 #define VSOCK_COUNTERS(X)                                                      \
 	X(turns) /* runs of the worker over its queues */                      \
 	X(kicks_rx)                                                            \
@@ -198,6 +199,7 @@ void vsock_vhost_user_destroy(struct vsock_vhost_user *s); /* NULL-safe */
 							X(host_gone) X(        \
 								no_memory)     \
 								X(events_sent)
+/* clang-format on */
 
 struct vsock_counters {
 #define X(name) uint64_t name;
