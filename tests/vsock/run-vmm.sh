@@ -3,7 +3,7 @@
 #
 #   run-vmm.sh ARCVMM ENGINE ROOT KERNEL MODULES JOB...
 #
-# ROOT is made by prepare.sh (it holds the peer, and vsock_test). Runs in
+# ROOT is made by prepare.sh (it holds the peer). Runs in
 # busybox too, for it is also used inside the nested host.
 set -u
 arcvmm=$1 engine=$2 root=$3 kernel=$4 modules=$5

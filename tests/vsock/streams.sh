@@ -1,18 +1,18 @@
 #!/bin/bash
-# Streams, connects and Linux's vsock_test in guests of arcvmm:
-#   vmm-suite.sh BUILD soft     here, on the software CPU
-#   vmm-suite.sh BUILD kvm      in the nested host
+# Hashed streams, connects and round trips in guests of arcvmm:
+#   streams.sh BUILD soft     here, on the software CPU
+#   streams.sh BUILD kvm      in the nested host
 set -u
 cd "$(dirname "$0")/../.."
 build=$1 engine=$2
 passed=0 failed=0 skipped=0
-jobs="up send 8M recv 8M dial 1M echo 100 rtt 200 vsock_test off"
+jobs="up send 8M recv 8M dial 1M echo 100 rtt 200 off"
 roots=$(mktemp -d) && trap 'rm -rf "$roots"' EXIT
 
 for v in ${VSOCK_KERNELS:-6.1 6.12}; do
 	{ read -r kernel && read -r modules; } < <(tools/fetch-kernel.sh $v) &&
-		tests/vsock/prepare.sh "$roots/$v" $v || {
-		echo "SKIP: vsock-$engine $v: no kernel, or no vsock_test"
+		tests/vsock/prepare.sh "$roots/$v" || {
+		echo "SKIP: vsock-streams $v, $engine: no kernel"
 		skipped=$((skipped + 1))
 		continue
 	}
