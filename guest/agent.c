@@ -35,10 +35,15 @@ struct vsock_addr {
 	uint8_t zero[4];
 };
 
-static _Noreturn void serve(int listener)
+static void child_ended(int sig)
 {
-	unsigned sessions = 0;
-	sigset_t none;
+	(void)sig; /* only to end the wait */
+}
+
+static void set_up(int listener, sigset_t *awake)
+{
+	struct sigaction sa = { .sa_handler = child_ended };
+	sigset_t child;
 
 	setsid();
 	/* Init's own: the console and what is above, but for the listener. */
@@ -48,10 +53,32 @@ static _Noreturn void serve(int listener)
 	prctl(PR_SET_NAME, "arcvmm-agent", 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* A child's end interrupts the wait, and nothing else here. */
+	sigaction(SIGCHLD, &sa, NULL);
+	sigemptyset(awake);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &child, NULL);
 	/* The memory killer takes others first. */
 	write_text("/proc/self/oom_score_adj", "-900");
+}
+
+static _Noreturn void session(int fd, int listener, const sigset_t *awake)
+{
+	close(listener);
+	signal(SIGCHLD, SIG_DFL);
+	sigprocmask(SIG_SETMASK, awake, NULL);
+	write_text("/proc/self/oom_score_adj", "0");
+	agent_session(fd);
+	_exit(0);
+}
+
+static _Noreturn void serve(int listener)
+{
+	unsigned sessions = 0;
+	sigset_t awake;
+
+	set_up(listener, &awake);
 	for (;;) {
 		struct vsock_addr peer = { 0 };
 		socklen_t len = sizeof(peer);
@@ -63,10 +90,9 @@ static _Noreturn void serve(int listener)
 		pid_t pid;
 		int fd;
 
-		poll(&p, 1, sessions ? 1000 : -1);
 		while (sessions && waitpid(-1, NULL, WNOHANG) > 0)
 			sessions--;
-		if (!p.revents)
+		if (ppoll(&p, 1, NULL, &awake) <= 0)
 			continue;
 		fd = accept4(listener, (struct sockaddr *)&peer, &len,
 			     SOCK_CLOEXEC);
@@ -77,12 +103,8 @@ static _Noreturn void serve(int listener)
 			continue;
 		}
 		pid = fork();
-		if (!pid) {
-			close(listener);
-			write_text("/proc/self/oom_score_adj", "0");
-			agent_session(fd);
-			_exit(0);
-		}
+		if (!pid)
+			session(fd, listener, &awake);
 		sessions += pid > 0;
 		close(fd);
 	}

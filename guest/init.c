@@ -309,6 +309,7 @@ static void ask_stop(struct init *in, int how)
 	in->stopping = true;
 	in->stop_end = boot_ns() + STOP_MS * 1000000ull;
 	kill(-in->command, SIGTERM);
+	kill(-in->command, SIGHUP); /* a shell at a terminal heeds only this */
 	kill(-in->command, SIGCONT);
 }
 

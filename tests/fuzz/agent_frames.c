@@ -1,7 +1,9 @@
 #include "agent_frames.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,11 +166,27 @@ const char *agent_target_dir(void)
 	return target;
 }
 
+/* Is there more in the target than was put there? */
+static bool touched(void)
+{
+	DIR *d = opendir(target);
+	unsigned n = 0;
+
+	if (!d)
+		return true;
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n != 3; /* ".", "..", "out" */
+}
+
 void agent_target_check(void)
 {
 	/* Only an empty directory goes that way. */
 	bug_on(rmdir(outside));
 	bug_on(mkdir(outside, 0700));
+	if (!touched())
+		return;
 	remove_tree(target);
 	make_target();
 }
