@@ -30,7 +30,7 @@ struct ocase {
 	 */
 	uint8_t pre[16];
 	uint8_t pre_len;
-	bool compat; /* 32-bit code segment */
+	uint8_t compat; /* code segment: 0 64-bit, 1 32-bit, 2 16-bit */
 	/* Run to an INT3 behind it instead of stepping (TF clear). */
 	bool free_run;
 	struct patch patch[2];

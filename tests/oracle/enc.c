@@ -191,15 +191,15 @@ static unsigned disp_length(const struct enc *e, const uint8_t *c, bool compat)
 	return 0;
 }
 
-void enc_parse(struct enc *e, const uint8_t *c, unsigned n, bool compat)
+void enc_parse(struct enc *e, const uint8_t *c, unsigned n, unsigned compat)
 {
 	unsigned i;
 
 	memset(e, 0, sizeof(*e));
 	i = parse_prefixes(e, c, n, compat);
 	e->rexw = e->rex & 8;
-	e->osize = e->rexw ? 8 : e->p66 ? 2 : 4;
-	e->asize = compat ? (e->p67 ? 2 : 4) : (e->p67 ? 4 : 8);
+	e->osize = e->rexw ? 8 : e->p66 == (compat != 2) ? 2 : 4;
+	e->asize = !compat ? (e->p67 ? 4 : 8) : e->p67 == (compat == 1) ? 2 : 4;
 	if (i >= n)
 		return;
 	if (c[i] == 0x0f) {
@@ -570,7 +570,8 @@ uint64_t enc_address(const struct enc *e, const struct ocase *c)
 
 	memcpy(&d, c->code + e->disp_at, e->disp_len);
 	if (e->disp_len)
-		d = d << (64 - 8 * e->disp_len) >> (64 - 8 * e->disp_len);
+		d = (int64_t)((uint64_t)d << (64 - 8 * e->disp_len)) >>
+		    (64 - 8 * e->disp_len);
 	a = (uint64_t)d;
 	if (e->asize == 2) {
 		static const uint8_t first[8] = { 3, 3, 5, 5, 6, 7, 5, 3 };

@@ -31,8 +31,8 @@ struct enc {
 #define ENC_RM(e)  ((e)->modrm & 7)
 #define ENC_MEM(e) ((e)->has_modrm && ENC_MOD(e) != 3)
 
-/* Parse @n bytes. */
-void enc_parse(struct enc *e, const uint8_t *code, unsigned n, bool compat);
+/* Parse @n bytes; @compat as in struct ocase, here and below. */
+void enc_parse(struct enc *e, const uint8_t *code, unsigned n, unsigned compat);
 
 /* It may go elsewhere than to the next instruction (or stay). */
 bool enc_is_transfer(const struct enc *e, bool compat);

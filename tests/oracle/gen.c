@@ -289,7 +289,7 @@ static void put(struct writer *w, unsigned b)
 }
 
 static void put_prefixes(struct rng *r, struct writer *w, unsigned map,
-			 bool compat)
+			 unsigned compat)
 {
 	static const uint8_t seg[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
 	uint8_t p[8];
@@ -305,7 +305,9 @@ static void put_prefixes(struct rng *r, struct writer *w, unsigned map,
 		p[n++] = 0xf0;
 	if (chance(r, 8))
 		p[n++] = 0x67;
-	if (chance(r, n && compat && p[n - 1] == 0x67 ? 70 : 12))
+	/* 16-bit addresses reach the data by these only. */
+	if (chance(r, (n && p[n - 1] == 0x67) == (compat == 1) && compat ? 70
+									 : 12))
 		p[n++] = seg[chance(r, 60) ? 4 + below(r, 2) : below(r, 6)];
 	if (chance(r, 1))
 		p[n++] = chance(r, 50) ? 0x66 : 0x3e;
@@ -787,7 +789,9 @@ void gen_case(struct ocase *c, uint64_t seed, uint64_t number,
 
 	rnd(&r);
 	memset(c, 0, offsetof(struct ocase, patch));
-	c->compat = only->compat < 0 ? chance(&r, 25) : only->compat;
+	c->compat = only->compat >= 0 ? (uint8_t)only->compat
+		    : chance(&r, 68)  ? 0
+				      : (uint8_t)(1 + chance(&r, 30));
 	gen_state(&r, c);
 	for (int tries = 0;; tries++) {
 		gen_code(&r, c, only);

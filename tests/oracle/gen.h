@@ -6,7 +6,7 @@
 
 struct gen_only {
 	int map, op; /* -1: any */
-	int compat; /* -1: both, 0, 1 */
+	int compat; /* -1: all; else as in struct ocase */
 };
 
 void gen_case(struct ocase *c, uint64_t seed, uint64_t number,

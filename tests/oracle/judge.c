@@ -328,7 +328,8 @@ static bool tolerated(const struct ocase *c, const struct enc *e,
 			    (h->vector == 6 && s->vector == 13)))
 		return true;
 	/* CALL: the push or the target first. */
-	if (e->map == 0 && e->op == 0xff && ENC_REG(e) == 2 &&
+	if (e->map == 0 &&
+	    (e->op == 0xe8 || (e->op == 0xff && ENC_REG(e) == 2)) &&
 	    (h->vector == 14 || h->vector == 12) && s->vector == 13)
 		return true;
 	/* Alignment of an SSE operand, or the limit of SS. */

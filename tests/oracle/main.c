@@ -2,7 +2,7 @@
  * oracle: the host CPU judges the software CPU, one instruction at a time.
  *
  *	oracle [--seed N] [--cases N] [--seconds N] [--from K]
- *	       [--map 0-3] [--op XX] [--mode 32|64]
+ *	       [--map 0-3] [--op XX] [--mode 16|32|64]
  *	       [--corpus FILE] [--save FILE] [--show N]
  *	oracle --seed N --case K	one case, in this process, in full
  *	oracle --line 'mode=.. ..'	the same for a line of text
@@ -51,7 +51,7 @@ struct shared {
 	uint64_t corpus_bad;
 	struct group group[4096];
 	unsigned groups;
-	uint8_t row[2][ROWS]; /* by mode: 1 host executed it, 2 same */
+	uint8_t row[2][ROWS]; /* 64-bit or not: 1 host executed it, 2 same */
 	uint64_t vectors[32];
 	struct rows rows;
 };
@@ -177,7 +177,7 @@ static void tally(struct shared *s, const struct options *o,
 		return;
 	enc_parse(&e, c->code, CODE_MAX, c->compat);
 	if (j->host.vector != 6)
-		s->row[c->compat][row_of(&e)] |= 1;
+		s->row[!!c->compat][row_of(&e)] |= 1;
 	s->vectors[j->host.vector & 31]++;
 	rows_mark(&s->rows, c,
 		  j->soft.vector == 6 ? ROW_UD
@@ -187,7 +187,7 @@ static void tally(struct shared *s, const struct options *o,
 	if (j->verdict == DIFFERENT)
 		found(s, o, c, j, k, &e);
 	else if (j->verdict == SAME && j->soft.vector != 6)
-		s->row[c->compat][row_of(&e)] |= 2;
+		s->row[!!c->compat][row_of(&e)] |= 2;
 }
 
 /* Lines of the corpus that differ. */
@@ -300,7 +300,7 @@ static void summary(const struct shared *s, uint64_t ns)
 	       s->count[LOST], s->count[EXCLUDED], s->count[DIFFERENT],
 	       s->died);
 	printf("encodings (map, opcode, /reg, prefix, mem or reg) the host "
-	       "executed: %u in 64-bit, %u in 32-bit code; "
+	       "executed: %u in 64-bit, %u in other code; "
 	       "the engine did the same: %u, %u\n",
 	       rows[0], rows[1], same[0], same[1]);
 	rows_report(&s->rows);
@@ -436,7 +436,7 @@ int main(int argc, char **argv)
 			o.only.op = (int)strtoul(optarg, NULL, 16);
 			break;
 		case 'b':
-			o.only.compat = n == 32;
+			o.only.compat = n == 64 ? 0 : n == 32 ? 1 : 2;
 			break;
 		case 'c':
 			o.corpus = optarg;

@@ -15,6 +15,7 @@
  */
 #include "native.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
@@ -31,6 +32,7 @@
 #define USER32_CS 0x23
 #define USER_DS	  0x2b
 #define USER_CS	  0x33
+#define USER16_CS 0x07 /* our own, in the LDT: base CODE_LA, 64 KiB */
 
 /* The kernel's flags in uc_flags. */
 #define UC_SIGCONTEXT_SS 2
@@ -42,6 +44,7 @@ static struct {
 	uint8_t *view[PAGE_COUNT];
 	uint8_t *alt;
 	uint64_t home_fs, home_gs;
+	uint64_t code_base;
 	void *resume[5]; /* __builtin_setjmp */
 	struct outcome *out;
 	ucontext_t frame __attribute__((aligned(64)));
@@ -128,7 +131,7 @@ BARE static void on_signal(int sig, siginfo_t *info, void *ctx)
 	o->out.es = GET_SEG(es);
 	for (int i = 0; i < 16; i++)
 		o->out.gpr[i] = (uint64_t)g[greg_of[i]];
-	o->out.rip = (uint64_t)g[REG_RIP];
+	o->out.rip = (uint64_t)g[REG_RIP] + n.code_base;
 	o->out.rflags = (uint64_t)g[REG_EFL];
 	memcpy(o->out.fx, uc->uc_mcontext.fpregs, 512);
 	o->vector = (uint8_t)g[REG_TRAPNO];
@@ -140,11 +143,15 @@ BARE static void on_signal(int sig, siginfo_t *info, void *ctx)
 static void build_frame(const struct ocase *c)
 {
 	greg_t *g = n.frame.uc_mcontext.gregs;
-	uint64_t cs = c->compat ? USER32_CS : USER_CS;
+	uint64_t cs = c->compat == 2 ? USER16_CS
+		      : c->compat    ? USER32_CS
+				     : USER_CS;
 
 	for (int i = 0; i < 16; i++)
 		g[greg_of[i]] = (greg_t)c->in.gpr[i];
-	g[REG_RIP] = (greg_t)c->in.rip;
+	/* Cases have linear addresses. */
+	n.code_base = c->compat == 2 ? CODE_LA : 0;
+	g[REG_RIP] = (greg_t)(c->in.rip - n.code_base);
 	g[REG_EFL] = (greg_t)(c->in.rflags | (c->free_run ? 0 : 0x100));
 	g[REG_CSGSFS] = (greg_t)(cs | (uint64_t)USER_DS << 48);
 	n.frame.uc_flags = UC_SIGCONTEXT_SS;
@@ -224,6 +231,16 @@ static int map_pages(void)
 	return 0;
 }
 
+/* A 16-bit code segment over the code pages. */
+static int make_code16(void)
+{
+	struct user_desc d = { .base_addr = CODE_LA,
+			       .limit = 0xffff,
+			       .contents = 2 /* code */ };
+
+	return syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)) ? -errno : 0;
+}
+
 int native_init(void)
 {
 	static const int sigs[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE };
@@ -231,6 +248,8 @@ int native_init(void)
 	stack_t ss = { .ss_size = ALT_SIZE };
 	int rc = map_pages();
 
+	if (!rc)
+		rc = make_code16();
 	if (rc)
 		return rc;
 	n.alt = mmap(NULL, ALT_SIZE, PROT_READ | PROT_WRITE,

@@ -103,14 +103,13 @@ void rows_init(void)
 void rows_mark(struct rows *r, const struct ocase *c, uint8_t bits)
 {
 	const struct soft_row *row;
+	static const unsigned mode[] = { MODE_64, MODE_32, 0 };
 	const void *key;
 	unsigned sub = 0, pfx;
 	struct insn i;
 
 	memset(&i, 0, sizeof(i));
-	if (!soft_decode(&i, c->code, c->len, c->compat ? MODE_32 : MODE_64,
-			 &row) ||
-	    !row)
+	if (!soft_decode(&i, c->code, c->len, mode[c->compat], &row) || !row)
 		return;
 	key = row;
 	if (is_x87(row)) {

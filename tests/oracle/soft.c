@@ -26,6 +26,7 @@
 #define PD_PA	   0x3000ull
 #define PT_PA	   0x4000ull /* three of them */
 #define TSS_PA	   0x8000ull
+#define LDT_PA	   0x9000ull
 #define KTABLES_PA 0xa000ull /* three, for: */
 #define KERNEL_LA  0xffff800000000000ull /* physical 0 to 64 KiB */
 #define PAGES_PA   0x10000ull
@@ -39,12 +40,14 @@
 
 #define CS64 0x33
 #define CS32 0x23
+#define CS16 0x07
 #define DS32 0x2b
 
 static struct machine mach;
 
 static const struct hv_x86_segment seg_cs64 = { 0, 0xffffffff, CS64, 0xa0fb };
 static const struct hv_x86_segment seg_cs32 = { 0, 0xffffffff, CS32, 0xc0fb };
+static const struct hv_x86_segment seg_cs16 = { CODE_LA, 0xffff, CS16, 0x00fb };
 static const struct hv_x86_segment seg_data = { 0, 0xffffffff, DS32, 0xc0f3 };
 
 static void map_pages(void)
@@ -97,7 +100,9 @@ static void set_tables(struct hv_x86_vcpu_state *s)
 	/* No I/O bitmap within the limit. */
 	machine_put64(&mach, TSS_PA + 0x60, 0x68ull << 48);
 	s->tr = (struct hv_x86_segment){ KERNEL_LA + TSS_PA, 0x67, 0x40, 0x8b };
-	s->ldt = (struct hv_x86_segment){ 0, 0, 0, X86_SEG_UNUSABLE };
+	/* One entry, as native.c makes it. */
+	machine_put64(&mach, LDT_PA, 0x1000fb000000ffff);
+	s->ldt = (struct hv_x86_segment){ KERNEL_LA + LDT_PA, 7, 0x50, 0x82 };
 }
 
 int soft_half_init(struct err *e)
@@ -150,12 +155,20 @@ static void load_seg(struct soft_cpu *cpu, enum x86_seg seg, uint16_t sel,
 	}
 }
 
+/* Cases have linear addresses; 16-bit code has a base. */
+static uint64_t code_base(const struct ocase *c)
+{
+	return c->compat == 2 ? CODE_LA : 0;
+}
+
 static void load(struct soft_cpu *cpu, const struct ocase *c)
 {
 	memcpy(cpu->gpr, c->in.gpr, sizeof(c->in.gpr));
-	cpu->rip = c->in.rip;
+	cpu->rip = c->in.rip - code_base(c);
 	memcpy(cpu->fx, c->in.fx, 416);
-	cpu->seg[X86_CS] = c->compat ? seg_cs32 : seg_cs64;
+	cpu->seg[X86_CS] = c->compat == 2 ? seg_cs16
+			   : c->compat	  ? seg_cs32
+					  : seg_cs64;
 	cpu->seg[X86_SS] = seg_data;
 	load_seg(cpu, X86_DS, c->in.ds, 0);
 	load_seg(cpu, X86_ES, c->in.es, 0);
@@ -168,10 +181,10 @@ static void load(struct soft_cpu *cpu, const struct ocase *c)
 	soft_mode_changed(cpu);
 }
 
-static void store(struct soft_cpu *cpu, struct regs *r)
+static void store(struct soft_cpu *cpu, const struct ocase *c, struct regs *r)
 {
 	memcpy(r->gpr, cpu->gpr, sizeof(r->gpr));
-	r->rip = cpu->rip;
+	r->rip = cpu->rip + code_base(c);
 	r->rflags = soft_get_flags(cpu);
 	memcpy(r->fx, cpu->fx, 512);
 	r->ds = cpu->seg[X86_DS].selector;
@@ -211,7 +224,8 @@ static void run(struct soft_cpu *cpu, const struct ocase *c,
 	if (_setjmp(cpu->catch_fault) == 0) {
 		enter(cpu, c->free_run);
 		/* A block also ends where a page does. */
-		if (c->pre_len && cpu->rip == c->in.rip + c->pre_len)
+		if (c->pre_len &&
+		    cpu->rip + code_base(c) == c->in.rip + c->pre_len)
 			enter(cpu, c->free_run);
 	} else {
 		*ev = cpu->fault;
@@ -249,7 +263,7 @@ void soft_half_run(const struct ocase *c, struct outcome *o)
 	run(cpu, c, &ev);
 	if (lean)
 		soft_fp_leave(cpu);
-	store(cpu, &o->out);
+	store(cpu, c, &o->out);
 	o->vector = ev.kind ? ev.vector : 1;
 	o->error = ev.kind && ev.has_error ? ev.error : 0;
 	o->cr2 = ev.cr2;

@@ -59,7 +59,10 @@ void text_write(FILE *f, const struct ocase *c)
 	struct ocase d;
 
 	text_default(&d);
-	fprintf(f, "mode=%s run=%s code=", c->compat ? "32" : "64",
+	fprintf(f, "mode=%s run=%s code=",
+		c->compat == 2 ? "16"
+		: c->compat    ? "32"
+			       : "64",
 		c->free_run ? "free" : "step");
 	write_hex(f, c->code, c->len);
 	if (c->pre_len) {
@@ -108,7 +111,7 @@ static bool read_item(struct ocase *c, const char *k, size_t kn, const char *v,
 
 #define IS(word) (kn == strlen(word) && !memcmp(k, word, kn))
 	if (IS("mode")) {
-		c->compat = vn == 2 && !memcmp(v, "32", 2);
+		c->compat = num == 0x64 ? 0 : num == 0x32 ? 1 : 2;
 		return true;
 	}
 	if (IS("run")) {
