@@ -191,7 +191,7 @@ static void signals(void **state)
 {
 	struct sigaction act = { .sa_handler = on_usr1 }, old, urg;
 	sigset_t mask_before, mask_after, pending;
-	struct nudge n;
+	struct nudge n = { 0 };
 	struct hvkit k;
 
 	(void)state;
