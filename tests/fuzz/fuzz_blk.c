@@ -156,8 +156,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			virtio_dev_resume(h->dev);
 			break;
 		case 2:
+			loop_lock(h->loop);
 			virtio_mmio_write(h->mmio, REG_CONFIG + u8(&in) % 64, 1,
 					  u8(&in));
+			loop_unlock(h->loop);
 			break;
 		default:
 			request(h, &in);

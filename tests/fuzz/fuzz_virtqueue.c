@@ -221,8 +221,10 @@ static void step(struct guest *g, struct input *in)
 		n = 1u << u8(in) % 4;
 		if (at + n > VIRTIO_MMIO_SIZE)
 			break;
+		loop_lock(g->h.loop);
 		virtio_mmio_read(g->h.mmio, at, n);
 		virtio_mmio_write(g->h.mmio, at, n, u32(in));
+		loop_unlock(g->h.loop);
 		break;
 	case 2:
 		at = place(g, in);
@@ -268,9 +270,11 @@ static void step(struct guest *g, struct input *in)
 		break;
 	case 13:
 		drain(g);
-		if (g->host[0].stream)
-			virtio_console_resize(g->h.dev, u8(in) % 4, u8(in),
-					      u8(in));
+		if (!g->host[0].stream)
+			break;
+		loop_lock(g->h.loop);
+		virtio_console_resize(g->h.dev, u8(in) % 4, u8(in), u8(in));
+		loop_unlock(g->h.loop);
 		break;
 	}
 }
