@@ -1,11 +1,8 @@
 # Tests that need a KVM that runs kernels: inside an L1 host under emulated SVM.
 
 #: nested       engine tests and boots of stock kernels in the L1 host
-.PHONY: nested nested-unit nested-boot nested-icount
-NESTED_BOOTS ?= 1
+.PHONY: nested nested-unit nested-icount
 nested: nested-unit nested-boot
-nested-boot: $(B)/arcvmm
-	@tests/nested/boot.sh -n $(NESTED_BOOTS) $(B)/arcvmm
 #: nested-icount  deterministic figures of a boot, against QEMU's microvm
 nested-icount: $(B)/arcvmm
 	@tests/nested/icount.sh -q $(B)/arcvmm
