@@ -18,12 +18,10 @@
  */
 #include "machine/initramfs_modules.h"
 
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,115 +268,7 @@ enum module_state modules_lookup(const struct modules *m, const char *name)
 	return !en ? MODULE_ABSENT : en->path ? MODULE_FILE : MODULE_BUILTIN;
 }
 
-/* ---- finding the directory ---- */
-
-static bool is_version_dir(int dirfd, const char *path)
-{
-	char file[PATH_MAX];
-
-	if (snprintf(file, sizeof(file), "%s/modules.order", path) >=
-	    (int)sizeof(file))
-		return false;
-	if (!faccessat(dirfd, file, F_OK, 0))
-		return true;
-	snprintf(file, sizeof(file), "%s/modules.dep", path);
-	return !faccessat(dirfd, file, F_OK, 0);
-}
-
-/* "a, b, ..." of the version directories below @path, for a message. */
-static void list_versions(const char *path, char *out, size_t size)
-{
-	DIR *d = opendir(path);
-	struct dirent *de;
-	size_t at = 0;
-
-	out[0] = 0;
-	while (d && (de = readdir(d))) {
-		char sub[PATH_MAX];
-		int n;
-
-		if (de->d_name[0] == '.' ||
-		    snprintf(sub, sizeof(sub), "%s/%s", path, de->d_name) >=
-			    (int)sizeof(sub) ||
-		    !is_version_dir(AT_FDCWD, sub))
-			continue;
-		n = snprintf(out + at, size - at, "%s%s", at ? ", " : "",
-			     de->d_name);
-		if (n < 0 || (size_t)n >= size - at) {
-			out[at] = 0;
-			break;
-		}
-		at += (size_t)n;
-	}
-	if (d)
-		closedir(d);
-}
-
-static bool try_dir(char *out, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-static bool try_dir(char *out, const char *fmt, ...)
-{
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(out, PATH_MAX, fmt, ap);
-	va_end(ap);
-	return n < PATH_MAX && is_version_dir(AT_FDCWD, out);
-}
-
-static int locate_given(const char *dir, const char *release, char *out,
-			struct err *e)
-{
-	char versions[200];
-	struct stat st;
-
-	if (stat(dir, &st) < 0)
-		return err_set(e, -errno, "modules directory %s: %s", dir,
-			       strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return err_set(e, -ENOTDIR,
-			       "modules directory %s: not a directory", dir);
-	if (try_dir(out, "%s", dir) || try_dir(out, "%s/%s", dir, release) ||
-	    try_dir(out, "%s/lib/modules/%s", dir, release) ||
-	    try_dir(out, "%s/usr/lib/modules/%s", dir, release))
-		return 0;
-	list_versions(dir, versions, sizeof(versions));
-	if (versions[0])
-		return err_set(e, -ENOENT,
-			       "modules directory %s is for other kernels "
-			       "(%s), the kernel is %s",
-			       dir, versions, release);
-	return err_set(e, -ENOENT,
-		       "%s holds no kernel modules: give the directory %s "
-		       "or its parent",
-		       dir, release);
-}
-
-static int locate(const char *dir, const char *kernel, const char *release,
-		  char *out, struct err *e)
-{
-	const char *slash = kernel ? strrchr(kernel, '/') : NULL;
-	int base = slash ? (int)(slash - kernel) : 1;
-	const char *at = slash ? kernel : ".";
-
-	if (dir)
-		return locate_given(dir, release, out, e);
-	if (kernel &&
-	    (try_dir(out, "%.*s/../lib/modules/%s", base, at, release) ||
-	     try_dir(out, "%.*s/lib/modules/%s", base, at, release) ||
-	     try_dir(out, "%.*s/modules/%s", base, at, release) ||
-	     try_dir(out, "%.*s/%s", base, at, release)))
-		return 0;
-	if (try_dir(out, "/lib/modules/%s", release) ||
-	    try_dir(out, "/usr/lib/modules/%s", release))
-		return 0;
-	return err_set(e, -ENOENT,
-		       "no modules of kernel %s: looked beside the kernel and "
-		       "in /lib/modules; give their directory with --modules, "
-		       "or --modules none if the kernel needs none",
-		       release);
-}
+/* ---- opening ---- */
 
 int modules_open(const char *dir, const char *kernel, const char *release,
 		 struct modules **out, struct err *e)
@@ -390,7 +280,7 @@ int modules_open(const char *dir, const char *kernel, const char *release,
 	if (!m)
 		return err_set(e, -ENOMEM, "out of memory");
 	m->dirfd = -1;
-	ret = locate(dir, kernel, release, path, e);
+	ret = modules_locate(dir, kernel, release, path, e);
 	if (ret < 0)
 		goto fail;
 	m->dir = strdup(path);

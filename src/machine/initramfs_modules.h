@@ -5,6 +5,7 @@
 #ifndef ARC_MACHINE_INITRAMFS_MODULES_H
 #define ARC_MACHINE_INITRAMFS_MODULES_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +22,9 @@ struct modules;
 int modules_open(const char *dir, const char *kernel, const char *release,
 		 struct modules **out, struct err *e);
 void modules_close(struct modules *m); /* NULL-safe */
+/* The first half of that: only find the directory. */
+int modules_locate(const char *dir, const char *kernel, const char *release,
+		   char out[PATH_MAX], struct err *e);
 
 const char *modules_dir(const struct modules *m);
 /* Identifies the index for a cache: sizes, times, inodes of its files. */
