@@ -33,6 +33,15 @@ extern const struct verb verb_run, verb_exec, verb_cp, verb_ps, verb_logs,
 /* "arcvmm: TEXT" to stderr; returns EXIT_USAGE. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* A positive number of seconds; 0, or a status with a message said. */
+int parse_seconds(const char *what, const char *text, uint64_t *ns);
+
+/*
+ * From here on the signals that ask for an end, or tell of the terminal, are
+ * read from the descriptor returned. SIGPIPE is ignored.
+ */
+int signals_open(void);
+
 /* The usage of one verb, to stdout. */
 void print_help(const struct verb *v);
 

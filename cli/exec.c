@@ -104,14 +104,7 @@ static int parse_exec_option(struct exec_options *o, char **argv, int *i)
 	} else if ((v = value_of(argv, i, "--user"))) {
 		o->user = v;
 	} else if ((v = value_of(argv, i, "--timeout"))) {
-		char *end;
-		double s = strtod(v, &end);
-
-		if (end == v || *end || !(s > 0) || s > 1e9)
-			return complain("--timeout: '%s' is not a number of "
-					"seconds",
-					v);
-		o->timeout_ns = (uint64_t)(s * 1e9);
+		return parse_seconds("--timeout", v, &o->timeout_ns);
 	} else if (arg[1] && arg[1] != '-' &&
 		   strspn(arg + 1, "itd") == strlen(arg + 1)) {
 		o->input |= strchr(arg, 'i') != NULL;
@@ -122,22 +115,6 @@ static int parse_exec_option(struct exec_options *o, char **argv, int *i)
 				arg);
 	}
 	return 0;
-}
-
-static int open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGWINCH);
-	sigaddset(&set, SIGCONT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
 /* Signals go to the command until it has ended; the second time we go. */
@@ -213,7 +190,7 @@ static int run_exec(int argc, char **argv)
 		.ctx = &inst,
 		.in = o.input ? STDIN_FILENO : -1,
 	};
-	sigfd = open_signals();
+	sigfd = signals_open();
 	if (o.tty && o.input)
 		term_raw(STDIN_FILENO);
 	rc = session_start(&s);

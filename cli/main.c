@@ -1,9 +1,12 @@
 /* The command line: verbs, and what they share. */
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
 
 const struct verb *const verbs[] = {
@@ -38,6 +41,33 @@ int complain(const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return EXIT_USAGE;
+}
+
+int parse_seconds(const char *what, const char *text, uint64_t *ns)
+{
+	char *end;
+	double s = strtod(text, &end);
+
+	if (end == text || *end || !(s > 0) || s > 1e9)
+		return complain("%s: '%s' is not a number of seconds", what,
+				text);
+	*ns = (uint64_t)(s * 1e9);
+	return 0;
+}
+
+int signals_open(void)
+{
+	static const int numbers[] = { SIGINT,	SIGTERM,  SIGHUP,
+				       SIGQUIT, SIGWINCH, SIGCONT };
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		sigaddset(&set, numbers[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Output to a closed pipe is an error of write(), not our death. */
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 /* ---- help and version ---- */

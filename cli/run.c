@@ -338,23 +338,6 @@ static int set_up_registry(struct run *r)
 	return rc;
 }
 
-static int open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGWINCH);
-	sigaddset(&set, SIGCONT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	/* Output to a closed pipe is an error of write(), not our death. */
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static void publish_info(const struct run *r)
 {
 	char pid[24], started[24], command[512] = "";
@@ -473,7 +456,7 @@ static int run_vm(struct run *r)
 	if (arcvmm_vm_console_pty(r->vm))
 		fprintf(stderr, "arcvmm: console on %s\n",
 			arcvmm_vm_console_pty(r->vm));
-	r->sigfd = open_signals();
+	r->sigfd = signals_open();
 	if (r->input_open && term_raw(STDIN_FILENO) &&
 	    term_size(STDIN_FILENO, &cols, &rows))
 		arcvmm_vm_console_resize(r->vm, cols, rows);

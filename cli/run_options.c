@@ -36,18 +36,6 @@ static const struct arcvmm_key *find_key(const char *name)
 	return NULL;
 }
 
-static int parse_seconds(const char *text, uint64_t *ns)
-{
-	char *end;
-	double s = strtod(text, &end);
-
-	if (end == text || *end || !(s > 0) || s > 1e9)
-		return complain("--timeout: '%s' is not a number of seconds",
-				text);
-	*ns = (uint64_t)(s * 1e9);
-	return 0;
-}
-
 static int set_own(struct run_options *o, const char *name, const char *value)
 {
 	if (!strcmp(name, "boot-timeline")) {
@@ -55,7 +43,7 @@ static int set_own(struct run_options *o, const char *name, const char *value)
 		return timeline_check(value);
 	}
 	if (!strcmp(name, "timeout"))
-		return parse_seconds(value, &o->timeout_ns);
+		return parse_seconds("--timeout", value, &o->timeout_ns);
 	if (!strcmp(name, "name"))
 		o->name = value;
 	else if (!strcmp(name, "detach"))

@@ -174,31 +174,21 @@ void vsock_vhost_user_destroy(struct vsock_vhost_user *s); /* NULL-safe */
 
 /* ---- looking inside ---- */
 
-/* Counted since creation. One word each: X(name). */
+/* Counted since creation; "turns" are runs of the worker. X(name). */
 /* clang-format off */
-#define VSOCK_COUNTERS(X)                                                      \
-	X(turns) /* runs of the worker over its queues */                      \
-	X(kicks_rx)                                                            \
-	X(kicks_tx)                                                            \
-	X(kicks_event)                                                         \
-	X(socket_events)                                                       \
-	X(interrupts)                                                          \
-	X(h2g_bytes)                                                           \
-	X(h2g_packets) X(h2g_reads) X(g2h_bytes) X(g2h_packets) X(             \
-		g2h_writes) X(g2h_buffered) X(control_sent) X(updates_sent)    \
-		X(requests_sent) X(opened_host) X(opened_guest) X(refused) X(  \
-			timed_out) X(closed) X(stall_descriptors)              \
-			X(stall_credit) X(stall_packets) X(stall_socket) X(    \
-				stall_rst) X(stall_budget) X(rst_sent)         \
-				X(rst_received) X(bad_chain) X(bad_header) X(  \
-					bad_source) X(bad_destination)         \
-					X(bad_type) X(bad_op) X(bad_length) X( \
-						bad_credit) X(bad_state)       \
-						X(unknown_connection) X(       \
-							overflow) X(limit)     \
-							X(host_gone) X(        \
-								no_memory)     \
-								X(events_sent)
+#define VSOCK_COUNTERS(X)                                               \
+	X(turns) X(kicks_rx) X(kicks_tx) X(kicks_event)                 \
+	X(socket_events) X(interrupts) X(h2g_bytes) X(h2g_packets)      \
+	X(h2g_reads) X(g2h_bytes) X(g2h_packets) X(g2h_writes)          \
+	X(g2h_buffered) X(control_sent) X(updates_sent)                 \
+	X(requests_sent) X(opened_host) X(opened_guest) X(refused)      \
+	X(timed_out) X(closed) X(stall_descriptors) X(stall_credit)     \
+	X(stall_packets) X(stall_socket) X(stall_rst) X(stall_budget)   \
+	X(rst_sent) X(rst_received) X(bad_chain) X(bad_header)          \
+	X(bad_source) X(bad_destination) X(bad_type) X(bad_op)          \
+	X(bad_length) X(bad_credit) X(bad_state)                        \
+	X(unknown_connection) X(overflow) X(limit) X(host_gone)         \
+	X(no_memory) X(events_sent)
 /* clang-format on */
 
 struct vsock_counters {
