@@ -98,18 +98,21 @@ void conn_free(struct vconn *c)
 int conn_set_fd(struct vconn *c, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
-	int one = 1;
+	int one = 1, size;
 
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	if (c->key.type == VSOCK_SEQPACKET) {
-		/* To tell an empty message from EOF; a message as large as the
-		 * window must fit. */
-		int size = (int)c->credit.buf_alloc;
-
+	/*
+	 * Room for the guest's whole window (and a message must fit): what the
+	 * kernel takes we need not copy, keep, and be woken for.
+	 */
+	size = (int)c->credit.buf_alloc;
+	if (c->v->config.socket_buf && c->key.type == VSOCK_STREAM)
+		size = (int)c->v->config.socket_buf;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	/* To tell an empty message from EOF. */
+	if (c->key.type == VSOCK_SEQPACKET)
 		setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	}
 	c->fd = fd;
 	/* Edge-triggered and for life: reading goes on to EAGAIN (I4). */
 	return watch_open(&c->watch, c->v->loop, fd,

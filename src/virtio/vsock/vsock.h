@@ -59,6 +59,8 @@ struct vsock_config {
 	void *now_ctx;
 	/* A test's start of all byte counters (credit wraps at 2^32). */
 	uint32_t first_count;
+	/* A test's send buffer of the host's sockets; 0: the window. */
+	uint32_t socket_buf;
 };
 
 /* How the core reaches its transport: filled in by whoever drives it. */

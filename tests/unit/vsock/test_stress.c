@@ -656,6 +656,8 @@ static void run_seed(uint64_t seed)
 	old_kernel = !below(3);
 	o.config.first_count = first;
 	o.no_event_idx = !below(4);
+	if (below(2))
+		o.config.socket_buf = 4096 + below(60000);
 	g.no_refill = true;
 	g.rx_pieces = below(5) ? 1 : 2 + below(50);
 	g.tx_pieces = below(4) ? 0 : 1 + below(50);
