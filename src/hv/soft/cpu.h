@@ -296,6 +296,7 @@ struct soft_cpu {
 	bool shutdown; /* triple fault */
 
 	struct soft_vm *vm;
+	struct soft_cpu *grave_next; /* destroyed, freed with the VM */
 	struct lapic *lapic;
 	struct soft_mmu *mmu; /* second-level TLB, paging mode */
 	struct soft_code *code; /* block cache */

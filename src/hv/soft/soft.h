@@ -29,6 +29,7 @@ struct soft_vm {
 	unsigned nram;
 	unsigned ncpus;
 	struct soft_cpu *cpu[64]; /* NULL until created */
+	struct soft_cpu *grave; /* destroyed ones */
 	struct irqchip *irqchip;
 	uint64_t epoch; /* any thread: counts interrupts from devices */
 	pthread_mutex_t split; /* split locks, atomics on MMIO */

@@ -30,7 +30,7 @@ int soft_vcpu_create(struct hv_vm *hv, unsigned index, struct hv_vcpu **out,
 	cpu->lapic = irqchip_lapic(vm->irqchip, index);
 	cpu->tsc_offset = 0 - vm->clock.tsc0;
 	if (soft_mmu_init(cpu) || soft_code_init(cpu) || soft_sse_init(cpu)) {
-		soft_vcpu_destroy(&cpu->hv);
+		soft_vcpu_free(cpu);
 		return err_set(e, -ENOMEM, "no memory for vCPU %u", index);
 	}
 	cpu->apic_base = lapic_base(cpu->lapic);
@@ -42,19 +42,27 @@ int soft_vcpu_create(struct hv_vm *hv, unsigned index, struct hv_vcpu **out,
 	return 0;
 }
 
+void soft_vcpu_free(struct soft_cpu *cpu)
+{
+	soft_sse_fini(cpu);
+	soft_code_fini(cpu);
+	soft_mmu_fini(cpu);
+	free(cpu);
+}
+
+/*
+ * A device's thread that just took the pointer from vm->cpu[] may still notify
+ * or send to it, so the memory lives as long as the VM.
+ */
 void soft_vcpu_destroy(struct hv_vcpu *v)
 {
 	struct soft_cpu *cpu = soft_cpu_of(v);
 
 	if (!cpu)
 		return;
-	if (cpu->vm->cpu[v->index] == cpu)
-		__atomic_store_n(&cpu->vm->cpu[v->index], NULL,
-				 __ATOMIC_RELEASE);
-	soft_sse_fini(cpu);
-	soft_code_fini(cpu);
-	soft_mmu_fini(cpu);
-	free(cpu);
+	__atomic_store_n(&cpu->vm->cpu[v->index], NULL, __ATOMIC_RELEASE);
+	cpu->grave_next = cpu->vm->grave;
+	cpu->vm->grave = cpu;
 }
 
 int soft_vcpu_set_cpuid(struct hv_vcpu *v, const struct hv_x86_cpuid *leaves,

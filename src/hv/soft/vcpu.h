@@ -7,6 +7,8 @@
 int soft_vcpu_create(struct hv_vm *hv, unsigned index, struct hv_vcpu **out,
 		     struct err *e);
 void soft_vcpu_destroy(struct hv_vcpu *v);
+/* Once no other thread can know it. */
+void soft_vcpu_free(struct soft_cpu *cpu);
 int soft_vcpu_set_cpuid(struct hv_vcpu *v, const struct hv_x86_cpuid *leaves,
 			unsigned n);
 int soft_vcpu_get_state(struct hv_vcpu *v, struct hv_x86_vcpu_state *s);

@@ -338,6 +338,12 @@ static void vm_free(struct soft_vm *vm)
 		free(f);
 	}
 	irqchip_destroy(vm->irqchip);
+	while (vm->grave) {
+		struct soft_cpu *cpu = vm->grave;
+
+		vm->grave = cpu->grave_next;
+		soft_vcpu_free(cpu);
+	}
 	for (unsigned n = 0; n < vm->nram; n++) {
 		struct soft_ram *r = &vm->ram[n];
 
