@@ -321,21 +321,43 @@ static int set_up_console(struct run *r)
 	return rc;
 }
 
+/*
+ * The socket by which other processes reach the guest: in our directory, or
+ * where the user wants it, with a link in our directory.
+ */
+static int set_up_socket(struct run *r)
+{
+	const char *own = r->o.vsock_uds;
+	char path[192], *full;
+	int rc = 0;
+
+	instance_path(&r->instance, "vsock", path, sizeof(path));
+	if (!own)
+		return set(r, "vsock-uds", path);
+	full = *own == '/' ? strdup(own) : NULL;
+	if (!full) {
+		char *cwd = getcwd(NULL, 0);
+
+		if (!cwd || asprintf(&full, "%s/%s", cwd, own) < 0)
+			full = NULL;
+		free(cwd);
+	}
+	if (!full || symlink(full, path))
+		rc = complain("%s: %s", path, strerror(errno));
+	free(full);
+	return rc;
+}
+
 /* A directory among the running VMs; one without a name may do without. */
 static int set_up_registry(struct run *r)
 {
-	char path[192];
 	int rc = registry_claim(&r->instance, r->o.name);
 
 	if (rc)
 		return r->o.name || r->o.detach ? rc : 0;
 	r->registered = true;
 	rc = control_open(&r->control, &r->instance, obey, r);
-	if (!rc && !r->o.no_agent)
-		rc = set(r, "vsock-uds",
-			 instance_path(&r->instance, "vsock", path,
-				       sizeof(path)));
-	return rc;
+	return rc || r->o.no_agent ? rc : set_up_socket(r);
 }
 
 static void publish_info(const struct run *r)

@@ -19,6 +19,7 @@ struct run_options {
 	bool console_given; /* --console: on the console */
 	bool console_stdio;
 	bool no_agent; /* --no-vsock, --no-init */
+	const char *vsock_uds; /* --vsock-uds, or NULL */
 	/* Of the command, for the agent (the library has them too). */
 	const char *env[256], *cwd, *user;
 	unsigned nenv;

@@ -75,6 +75,8 @@ static int note_key(struct run_options *o, const char *name, const char *value)
 		o->console_stdio = !strncmp(value, "stdio", 5);
 	} else if (!strcmp(name, "vsock") || !strcmp(name, "init")) {
 		o->no_agent |= !strcmp(value, "off");
+	} else if (!strcmp(name, "vsock-uds")) {
+		o->vsock_uds = value;
 	} else if (!strcmp(name, "workdir")) {
 		o->cwd = value;
 	} else if (!strcmp(name, "user")) {

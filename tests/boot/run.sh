@@ -157,6 +157,10 @@ vm logs box >/dev/null
 check logs $? 0 '' ''
 run -d --name box --root "$roots/root" --serve >/dev/null
 check name-taken $? 125 "$(cat "$work/err")" 'running already'
+vm stop box
+out=$(run -d --name box --root "$roots/root" --serve --vsock-uds "$work/own.sock")
+vm exec box -- true && [ -S "$work/own.sock" ]
+check own-socket $? 0 "$out" box
 vm pause box && vm resume box && out=$(vm exec box -- echo again)
 check pause-resume $? 0 "$out" again
 vm stop box
