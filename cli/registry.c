@@ -37,7 +37,7 @@ static int runtime_dir(char *buf, size_t size)
 
 	if (xdg && *xdg == '/')
 		snprintf(buf, size, "%s/arcvmm", xdg);
-	else if (!geteuid())
+	else if (!geteuid() && !access("/run", W_OK))
 		snprintf(buf, size, "/run/arcvmm");
 	else
 		snprintf(buf, size, "/tmp/arcvmm-%u", (unsigned)geteuid());

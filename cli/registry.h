@@ -1,7 +1,7 @@
 /*
  * The running VMs of this user: one directory each below the runtime
- * directory ($XDG_RUNTIME_DIR/arcvmm; for root /run/arcvmm; else
- * /tmp/arcvmm-UID), which only its owner may enter.
+ * directory ($XDG_RUNTIME_DIR/arcvmm; for root /run/arcvmm where there is
+ * a /run; else /tmp/arcvmm-UID), which only its owner may enter.
  *
  *	NAME/lock          locked by the VM's process as long as it lives
  *	NAME/info          lines "key value": pid, engine, kernel, ...
