@@ -41,7 +41,7 @@ for v in 6.1 6.12; do
 	echo "/p/bin/arcvmm run --engine kvm --kernel /p/kernel-$v/vmlinuz \
 		--modules /p/kernel-$v/modules --root /p/root --vsock-hairpin \
 		--timeout 300 -- judge 2>&1" >"$work/script"
-	out=$(tests/nested/l1.sh --timeout 400 --bin "$arcvmm" \
+	out=$(tests/nested/try.sh --timeout 300 --bin "$arcvmm" \
 		--add "$root=root" --kernel $v "$work/script" 2>&1)
 	verdict "vsock_test $v, kvm nested" $? "$out"
 done
