@@ -48,6 +48,7 @@ qemu_files() {
 		for f in virtio_ring virtio virtio_mmio virtio_blk; do
 			x=$(find "$m" -name "$f.ko*")
 			case $x in
+			"") ;; # built in
 			*.xz) xz -dc "$x" >"$i/mod/$f.ko" ;;
 			*) cp "$x" "$i/mod/" ;;
 			esac
@@ -59,7 +60,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 if grep -q fromdisk /proc/cmdline; then
 	for f in virtio_ring virtio virtio_mmio virtio_blk; do
-		insmod /mod/$f.ko
+		[ ! -e /mod/$f.ko ] || insmod /mod/$f.ko
 	done
 	while [ ! -e /dev/vda ]; do sleep 0.02; done
 	mount -t ext4 /dev/vda /new
