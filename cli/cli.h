@@ -42,6 +42,9 @@ int parse_seconds(const char *what, const char *text, uint64_t *ns);
  */
 int signals_open(void);
 
+/* As many descriptors as we may have: every vsock connection is two. */
+void descriptors_raise(void);
+
 /* The usage of one verb, to stdout. */
 void print_help(const struct verb *v);
 

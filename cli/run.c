@@ -577,6 +577,7 @@ static int run_run(int argc, char **argv)
 	rc = run_parse(&r.o, argc, argv);
 	r.by_agent =
 		r.o.argv && !r.o.detach && !r.o.console_given && !r.o.no_agent;
+	descriptors_raise();
 	if (!rc)
 		rc = r.o.detach ? run_detached(&r) : run_all(&r);
 	arcvmm_config_free(r.o.cfg);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "cli/cli.h"
 
@@ -31,17 +30,6 @@ static void print_log(void *ctx, enum arcvmm_log_level level, const char *text)
 	(void)ctx;
 	(void)level;
 	fprintf(stderr, "arcvmm: %s\n", text);
-}
-
-/* A connection is a descriptor: as many as we may have. */
-static void raise_limit(void)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		rl.rlim_cur = rl.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &rl);
-	}
 }
 
 /* Until a signal asks us to end. */
@@ -106,7 +94,7 @@ static int run(int argc, char **argv)
 	if (!c.socket)
 		return complain("--socket is missing; see 'arcvmm help "
 				"vhost-user-vsock'");
-	raise_limit();
+	descriptors_raise();
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
