@@ -53,7 +53,7 @@ test:
 test-suites:
 	@tools/test-all.sh $(suites)
 # In the order of their price; tools/mk/vsock.mk adds its own.
-suites := unit unit-soft cli-test boot oracle-check nested
+suites := unit unit-soft cli-test boot oracle-check nested-unit nested-boot
 
 #: cli-test     the command line: options, messages, exit statuses
 .PHONY: cli-test
