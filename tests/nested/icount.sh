@@ -1,7 +1,7 @@
 #!/bin/bash
 # Deterministic figures: the virtual time of a boot of Debian 6.1 in the L1 host
-# when QEMU counts instructions (one nanosecond each), and its exits. Noise
-# cannot touch them: the same code gives the same nanoseconds.
+# when QEMU counts instructions (one nanosecond each), and its exits. The load of
+# the machine does not reach them: the same code differs by some 0.003 %.
 #
 #   icount.sh [-q] [-k KERNEL] [ARCVMM]     -q: QEMU's microvm too
 #

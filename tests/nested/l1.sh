@@ -6,8 +6,8 @@
 #     --bin FILE         put FILE and its shared libraries into /p/bin, /p/lib
 #     --add FILE[=NAME]  put FILE (or folder) into /p, as NAME
 #     --kernel 6.1|6.12  put a guest kernel into /p/kernel-V/{vmlinuz,modules}
-#     --icount           count instructions: the same run takes the same
-#                        virtual time to the nanosecond (no snapshot, no disk)
+#     --icount           count instructions: virtual time that does not depend
+#                        on the load of the machine (no snapshot, no disk)
 #     --mem SIZE         of L1 (2G)
 #     --timeout SECONDS  (300)
 #     --build            only make sure that the cached L1 image exists
@@ -186,7 +186,15 @@ timeout "$timeout" qemu-system-x86_64 "${machine[@]}" "${run[@]}" \
 	-serial stdio <"$work/in" >"$work/out" 2>"$work/err" &
 qemu_pid=$!
 exec 7>"$work/in"
-echo >&7
+if [ -n "$icount" ]; then
+	# See l1-init: once the figures are taken, keep its output going.
+	(while kill -0 "$qemu_pid" 2>/dev/null; do
+		[ ! -s "$work/out" ] || echo >&7
+		sleep 1
+	done) &
+else
+	echo >&7
+fi
 # Show the output as it comes, without the last line, which is ours.
 tail --pid=$qemu_pid -f "$work/out" 2>/dev/null | sed -u '/^L1-EXIT:/,$d; s/\r$//'
 wait $qemu_pid && status=0 || status=$?
