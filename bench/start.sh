@@ -24,7 +24,7 @@ while getopts n: opt; do
 	esac
 done
 shift $((OPTIND - 1))
-arcvmm=$(realpath ${1:-$top/build/gcc/arcvmm})
+arcvmm=$(realpath "${1:-$top/build/gcc/arcvmm}")
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 cd "$work"
 gcc -O1 -o stopwatch "$top/tests/nested/stopwatch.c"
