@@ -1,5 +1,6 @@
 /* arcvmm ps, logs, stop, kill, pause, resume, stats: the VMs that run. */
 #include <errno.h>
+#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,21 +40,28 @@ static int one_name(int argc, char **argv, bool *flag, const char *flag_name,
 
 /* ---- ps ---- */
 
-static void json_string(const char *s)
+struct listing {
+	json_t *json; /* an array to fill, or NULL to print */
+	bool headed;
+};
+
+static void print_json(json_t *v)
 {
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			putchar('\\');
-		putchar(*s);
-	}
-	putchar('"');
+	json_dumpf(v, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(v);
 }
 
-struct listing {
-	bool json;
-	unsigned n;
-};
+/* A string of JSON; what is not UTF-8 loses all but its ASCII. */
+static json_t *text(char *s)
+{
+	json_t *v = json_string(s);
+
+	for (char *c = s; !v && *c; c++)
+		if (*c & 0x80)
+			*c = '?';
+	return v ? v : json_string(s);
+}
 
 static void list_one(void *ctx, const struct instance *i)
 {
@@ -67,33 +75,35 @@ static void list_one(void *ctx, const struct instance *i)
 	instance_info(i, "command", command, sizeof(command));
 	up = *started ? (long)(time(NULL) - atoll(started)) : 0;
 	if (l->json) {
-		printf("%s\n  { \"name\": \"%s\", \"pid\": %s, \"engine\": "
-		       "\"%s\", \"up_seconds\": %ld, \"command\": ",
-		       l->n ? "," : "", i->name, *pid ? pid : "null", engine,
-		       up);
-		json_string(command);
-		printf(" }");
-	} else {
-		if (!l->n)
-			printf("%-24s %8s %-6s %9s  %s\n", "NAME", "PID",
-			       "ENGINE", "UP", "COMMAND");
-		printf("%-24s %8s %-6s %8lds  %s\n", i->name, pid,
-		       *engine ? engine : "-", up, command);
+		json_array_append_new(
+			l->json,
+			json_pack("{s:s, s:o, s:s, s:I, s:o}", "name", i->name,
+				  "pid",
+				  *pid ? json_integer(atoll(pid)) : json_null(),
+				  "engine", engine, "up_seconds",
+				  (json_int_t)up, "command", text(command)));
+		return;
 	}
-	l->n++;
+	if (!l->headed)
+		printf("%-24s %8s %-6s %9s  %s\n", "NAME", "PID", "ENGINE",
+		       "UP", "COMMAND");
+	l->headed = true;
+	printf("%-24s %8s %-6s %8lds  %s\n", i->name, pid,
+	       *engine ? engine : "-", up, command);
 }
 
 static int run_ps(int argc, char **argv)
 {
-	struct listing l = { .json = argc == 2 && !strcmp(argv[1], "--json") };
+	struct listing l = { 0 };
+	bool json = argc == 2 && !strcmp(argv[1], "--json");
 
-	if (argc > 1 && !l.json)
+	if (argc > 1 && !json)
 		return complain("ps: unexpected '%s'", argv[1]);
-	if (l.json)
-		putchar('[');
+	if (json)
+		l.json = json_array();
 	registry_each(list_one, &l);
-	if (l.json)
-		puts(l.n ? "\n]" : "]");
+	if (json)
+		print_json(l.json);
 	return 0;
 }
 
@@ -201,11 +211,11 @@ const struct verb verb_resume = {
 
 /* ---- stats ---- */
 
-/* Lines "name value" as members of a JSON object, or as they are. */
-static void print_guest(char *text, bool json)
+/* The guest's lines "name value" as an object. */
+static json_t *guest_json(char *text)
 {
+	json_t *o = json_object();
 	char *save = NULL;
-	bool first = true;
 
 	for (char *line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {
@@ -214,54 +224,94 @@ static void print_guest(char *text, bool json)
 		if (!value)
 			continue;
 		*value++ = 0;
-		if (json) {
-			printf("%s\n    ", first ? "" : ",");
-			json_string(line);
-			printf(": %s", value);
-		} else {
-			printf("%-28s %s\n", line, value);
-		}
-		first = false;
+		json_object_set_new(o, line,
+				    strchr(value, '.')
+					    ? json_real(atof(value))
+					    : json_integer(atoll(value)));
 	}
+	return o;
+}
+
+/*
+ * What counts above zero, a line each, by its path: "vsock0.counters.turns 27".
+ * An element of an array goes by its "name", else by its index.
+ */
+static void print_counters(const char *path, json_t *v)
+{
+	const char *dot = *path ? "." : "";
+	const char *key;
+	char name[160];
+	json_t *sub;
+	size_t k;
+
+	json_array_foreach(v, k, sub)
+	{
+		const char *own =
+			json_string_value(json_object_get(sub, "name"));
+
+		if (own)
+			print_counters(own, sub);
+		else if (snprintf(name, sizeof(name), "%s.%zu", path, k) <
+			 (int)sizeof(name))
+			print_counters(name, sub);
+	}
+	json_object_foreach(v, key, sub)
+	{
+		if (strcmp(key, "name") &&
+		    snprintf(name, sizeof(name), "%s%s%s", path, dot, key) <
+			    (int)sizeof(name))
+			print_counters(name, sub);
+	}
+	if (json_is_real(v))
+		printf("%-36s %g\n", path, json_real_value(v));
+	else if (json_integer_value(v))
+		printf("%-36s %" JSON_INTEGER_FORMAT "\n", path,
+		       json_integer_value(v));
+	else if (json_is_string(v))
+		printf("%-36s %s\n", path, json_string_value(v));
 }
 
 static int run_stats(int argc, char **argv)
 {
 	struct instance i;
 	struct arcvmm_error e;
-	char *vmm, *guest = NULL;
+	json_t *vmm, *guest = NULL;
+	char *answer;
 	bool json = false;
 	int rc = one_name(argc, argv, &json, "--json", NULL, &i);
 	int fd;
 
 	if (rc)
 		return rc;
-	vmm = control_ask(&i, "stats");
-	if (!vmm)
+	answer = control_ask(&i, "stats");
+	if (!answer)
 		return EXIT_USAGE;
+	vmm = json_loads(answer, 0, NULL);
+	free(answer);
 	fd = agent_of(&i);
-	if (fd >= 0 && arcvmm_agent_stats(fd, &guest, &e)) {
+	if (fd >= 0 && arcvmm_agent_stats(fd, &answer, &e)) {
 		complain("%s: %s", i.name, e.text);
-		guest = NULL;
+	} else if (fd >= 0) {
+		guest = guest_json(answer);
+		free(answer);
 	}
 	if (json) {
-		printf("{\n  \"vmm\": %s,\n  \"guest\": {", vmm);
-		if (guest)
-			print_guest(guest, true);
-		puts("\n  }\n}");
-	} else {
-		if (guest)
-			print_guest(guest, false);
-		puts(vmm);
+		print_json(
+			json_pack("{s:o?, s:o?}", "vmm", vmm, "guest", guest));
+		return 0;
 	}
-	free(vmm);
-	free(guest);
+	print_counters("guest", guest);
+	print_counters("", vmm);
+	json_decref(guest);
+	json_decref(vmm);
 	return 0;
 }
 
 const struct verb verb_stats = {
 	.name = "stats",
 	.args = "[--json] NAME",
-	.summary = "print the counters of a VM and of its guest",
+	.summary =
+		"print the counters of a VM and of its guest; --json has those "
+		"that are zero too",
 	.run = run_stats,
 };
