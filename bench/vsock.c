@@ -30,6 +30,7 @@
 #include "base/thread.h"
 #include "base/util.h"
 #include "vsock/ring.h"
+#include "vsock_floor.h"
 
 #include "virtio/vsock/packet.h"
 #include "virtio/vsock/vsock.h"
@@ -69,20 +70,6 @@ struct bench {
 };
 
 static struct bench b;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static double seconds(clockid_t c)
-{
-	struct timespec ts;
-
-	clock_gettime(c, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
 
 static void signal_fd(int fd)
 {
@@ -362,35 +349,8 @@ static void teardown(void)
 
 /* ---- figures ---- */
 
-#define MAX_REPEATS 99
 static unsigned repeats = 5;
 static uint64_t volume = 512ull << 20;
-static char *payload;
-
-struct figure {
-	double v[MAX_REPEATS];
-	unsigned n;
-};
-
-static int by_value(const void *x, const void *y)
-{
-	double p = *(const double *)x, q = *(const double *)y;
-
-	return p < q ? -1 : p > q;
-}
-
-static void add(struct figure *f, double v)
-{
-	f->v[f->n++] = v;
-}
-
-static void show(const char *what, struct figure *f, const char *unit)
-{
-	qsort(f->v, f->n, sizeof(f->v[0]), by_value);
-	printf("  %-34s %10.3f %-12s (%.3f .. %.3f)\n", what, f->v[f->n / 2],
-	       unit, f->v[0], f->v[f->n - 1]);
-	fflush(stdout);
-}
 
 static int dial(uint32_t port)
 {
@@ -406,63 +366,6 @@ static int dial(uint32_t port)
 
 /* ---- round trips ---- */
 
-static void *relay(void *arg)
-{
-	int *fd = arg; /* forth and back, until the end */
-	char c;
-
-	while (read(fd[0], &c, 1) == 1)
-		if (write(fd[1], &c, 1) != 1)
-			break;
-	return NULL;
-}
-
-static void rtt(int fd, unsigned n, double *p50, double *p99)
-{
-	double *t = calloc(n, sizeof(*t));
-	char c = 1;
-
-	for (unsigned i = 0; i < n + 200; i++) {
-		double s = seconds(CLOCK_MONOTONIC);
-
-		if (write(fd, &c, 1) != 1 || read(fd, &c, 1) != 1)
-			die("rtt");
-		if (i >= 200)
-			t[i - 200] = (seconds(CLOCK_MONOTONIC) - s) * 1e6;
-	}
-	qsort(t, n, sizeof(*t), by_value);
-	*p50 = t[n / 2];
-	*p99 = t[n * 99 / 100];
-	free(t);
-}
-
-/*
- * The same hops with sockets: host -> relay -> guest -> relay -> host. The
- * relay's two directions are two threads, which is no hop more.
- */
-static void rtt_floor(unsigned n, double *p50, double *p99)
-{
-	int a[2], g[2];
-	pthread_t t[3];
-	int forth[2], back[2], echo[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, a) ||
-	    socketpair(AF_UNIX, SOCK_STREAM, 0, g))
-		die("socketpair");
-	forth[0] = a[1], forth[1] = g[0];
-	back[0] = g[0], back[1] = a[1];
-	echo[0] = echo[1] = g[1];
-	pthread_create(&t[0], NULL, relay, forth);
-	pthread_create(&t[1], NULL, relay, back);
-	pthread_create(&t[2], NULL, relay, echo);
-	rtt(a[0], n, p50, p99);
-	shutdown(a[0], SHUT_RDWR);
-	shutdown(g[0], SHUT_RDWR);
-	for (int i = 0; i < 3; i++)
-		pthread_join(t[i], NULL);
-	close(a[0]), close(a[1]), close(g[0]), close(g[1]);
-}
-
 static void bench_rtt(void)
 {
 	struct figure d50 = { 0 }, d99 = { 0 }, f50 = { 0 }, f99 = { 0 };
@@ -475,7 +378,7 @@ static void bench_rtt(void)
 		close(fd);
 		add(&d50, p50);
 		add(&d99, p99);
-		rtt_floor(10000, &p50, &p99);
+		rtt_floor(true, 10000, &p50, &p99);
 		add(&f50, p50);
 		add(&f99, p99);
 	}
@@ -491,91 +394,6 @@ static void bench_rtt(void)
 static double cpu_of_worker(void)
 {
 	return seconds(b.worker_clock);
-}
-
-static void send_stream(int fd, uint32_t size, uint64_t n)
-{
-	while (n) {
-		ssize_t r = write(fd, payload, min_of((uint64_t)size, n));
-
-		if (r <= 0)
-			die("write");
-		n -= (uint64_t)r;
-	}
-}
-
-static void take_stream(int fd, uint64_t n)
-{
-	static char buf[262144];
-
-	while (n) {
-		ssize_t r = read(fd, buf, sizeof(buf));
-
-		if (r <= 0)
-			die("read");
-		n -= (uint64_t)r;
-	}
-}
-
-struct side {
-	int fd;
-	uint32_t size;
-	uint64_t n;
-	double cpu;
-};
-
-/* The device's work in host to guest, bare: readv into 18 buffers. */
-static void *floor_reader(void *arg)
-{
-	static char area[18][4096];
-	struct side *s = arg;
-	struct iovec iov[18];
-	uint64_t n = s->n;
-
-	for (int i = 0; i < 18; i++)
-		iov[i] = (struct iovec){ area[i], 3732 };
-	while (n) {
-		ssize_t r = readv(s->fd, iov, 18);
-
-		if (r <= 0)
-			break;
-		n -= min_of((uint64_t)r, n);
-	}
-	s->cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
-	return NULL;
-}
-
-/* And in guest to host: write of a packet's payload. */
-static void *floor_writer(void *arg)
-{
-	struct side *s = arg;
-
-	send_stream(s->fd, min_of(s->size, 65536u), s->n);
-	s->cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
-	return NULL;
-}
-
-static void stream_floor(bool to_guest, uint32_t size, uint64_t n, double *rate,
-			 double *cpu)
-{
-	struct side s = { .size = size, .n = n };
-	double t = seconds(CLOCK_MONOTONIC);
-	pthread_t th;
-	int p[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p))
-		die("socketpair");
-	s.fd = p[1];
-	pthread_create(&th, NULL, to_guest ? floor_reader : floor_writer, &s);
-	if (to_guest)
-		send_stream(p[0], size, n);
-	else
-		take_stream(p[0], n);
-	pthread_join(th, NULL);
-	t = seconds(CLOCK_MONOTONIC) - t;
-	close(p[0]), close(p[1]);
-	*rate = (double)n / t / 1048576;
-	*cpu = s.cpu / ((double)n / (1ull << 30));
 }
 
 static void stream(bool to_guest, uint32_t size, uint64_t n, double *rate,
@@ -602,8 +420,8 @@ static void stream(bool to_guest, uint32_t size, uint64_t n, double *rate,
 	t = seconds(CLOCK_MONOTONIC) - t;
 	c = cpu_of_worker() - c;
 	close(fd);
-	*rate = (double)n / t / 1048576;
-	*cpu = c / ((double)n / (1ull << 30));
+	*rate = mib_per_s(n, t);
+	*cpu = per_gib(c, n);
 }
 
 static void bench_stream(bool to_guest, uint32_t size)
@@ -630,49 +448,6 @@ static void bench_stream(bool to_guest, uint32_t size)
 }
 
 /* ---- connects ---- */
-
-static void *acceptor(void *arg)
-{
-	int fd;
-
-	while ((fd = accept(*(int *)arg, NULL, NULL)) >= 0) {
-		char c = 1;
-
-		if (write(fd, &c, 1) != 1)
-			die("write");
-		close(fd);
-	}
-	return NULL;
-}
-
-static double connects_floor(unsigned n)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	socklen_t len = sizeof(sa_family_t);
-	int l = socket(AF_UNIX, SOCK_STREAM, 0);
-	pthread_t t;
-	double s;
-
-	if (bind(l, (void *)&sun, len) || listen(l, 64))
-		die("listen");
-	len = sizeof(sun);
-	getsockname(l, (void *)&sun, &len);
-	pthread_create(&t, NULL, acceptor, &l);
-	s = seconds(CLOCK_MONOTONIC);
-	for (unsigned i = 0; i < n; i++) {
-		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-		char c;
-
-		if (connect(fd, (void *)&sun, len) || read(fd, &c, 1) != 1)
-			die("connect");
-		close(fd);
-	}
-	s = seconds(CLOCK_MONOTONIC) - s;
-	shutdown(l, SHUT_RDWR);
-	pthread_join(t, NULL);
-	close(l);
-	return n / s;
-}
 
 static void bench_connects(void)
 {
@@ -722,8 +497,6 @@ static void bench_idle(unsigned n, unsigned secs)
 
 int main(int argc, char **argv)
 {
-	static const uint32_t size[] = { 1024, 65536, 1048576 };
-
 	if (argc > 1)
 		repeats = (unsigned)strtoul(argv[1], NULL, 10);
 	if (argc > 2)
@@ -732,17 +505,15 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: vsock [REPEATS [MIB]]\n");
 		return 2;
 	}
-	payload = calloc(1, 1048576);
 	setup();
 	bench_rtt();
-	for (unsigned i = 0; i < array_size(size); i++)
-		bench_stream(true, size[i]);
-	for (unsigned i = 0; i < array_size(size); i++)
-		bench_stream(false, size[i]);
+	for (unsigned i = 0; i < array_size(stream_sizes); i++)
+		bench_stream(true, stream_sizes[i]);
+	for (unsigned i = 0; i < array_size(stream_sizes); i++)
+		bench_stream(false, stream_sizes[i]);
 	bench_connects();
 	bench_idle(1000,
 		   getenv("VSOCK_IDLE") ? atoi(getenv("VSOCK_IDLE")) : 10);
 	teardown();
-	free(payload);
 	return 0;
 }

@@ -1,0 +1,30 @@
+#!/bin/bash
+# The vsock device under stock guests of the whole VMM, beside its floors in the
+# guest and on the host (see bench/guest/vsock.c; bench/vsock.c is the device
+# alone, its driver played natively):
+#
+#   vsock-guest.sh ARCVMM soft|kvm [VERSION [SECONDS [REPEATS]]]
+#
+# soft runs here; kvm in the nested host, where "the host" of the table is the L1
+# host. SECONDS is what one figure takes, of 24 a repeat.
+set -eu
+cd "$(dirname "$0")/.."
+arcvmm=$(realpath "$1") engine=$2 version=${3:-6.1}
+jobs="${4:-1} ${5:-3}"
+{ read -r kernel && read -r modules; } < <(tools/fetch-kernel.sh "$version")
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/root"
+musl-gcc -std=gnu11 -O2 -D_GNU_SOURCE -Isrc -static -o "$work/root/peer" \
+	bench/guest/vsock.c
+echo "Linux $version, engine $engine"
+if [ "$engine" = soft ]; then
+	tests/vsock/run-vmm.sh "$arcvmm" soft "$work/root" "$kernel" \
+		"$modules" $jobs
+else
+	echo "sh /p/run-vmm.sh /p/bin/arcvmm kvm /p/root" \
+		"/p/kernel-$version/vmlinuz /p/kernel-$version/modules $jobs 2>&1" \
+		>"$work/script"
+	tests/nested/l1.sh --timeout 900 --bin "$arcvmm" \
+		--add tests/vsock/run-vmm.sh --add "$work/root=root" \
+		--kernel "$version" "$work/script"
+fi
