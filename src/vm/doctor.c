@@ -149,19 +149,22 @@ static void check_create(const struct doctor *d)
 		       (double)ns / 1e6);
 }
 
+/* Guest memory is anonymous and asks for huge pages (mem/gmem.h). */
 static void check_hugepages(const struct doctor *d)
 {
+	static const char file[] =
+		"/sys/kernel/mm/transparent_hugepage/enabled";
 	char line[128];
 
-	if (!first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
-			line, sizeof(line)))
+	if (!first_line(file, line, sizeof(line)))
 		report(d, DOCTOR_NOTE, "hugepages", NULL,
 		       "this kernel has no transparent huge pages");
-	else if (strstr(line, "[never]") || strstr(line, "[deny]"))
+	else if (strstr(line, "[never]"))
 		report(d, DOCTOR_NOTE, "hugepages",
-		       "echo advise > /sys/kernel/mm/transparent_hugepage/"
-		       "shmem_enabled",
-		       "guest memory is mapped in small pages");
+		       "echo madvise > "
+		       "/sys/kernel/mm/transparent_hugepage/enabled",
+		       "guest memory is mapped in small pages: more faults, a "
+		       "slower guest");
 	else
 		report(d, DOCTOR_OK, "hugepages", NULL,
 		       "guest memory may be mapped in huge pages");
