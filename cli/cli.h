@@ -3,6 +3,7 @@
 #define CLI_CLI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "arcvmm/arcvmm.h"
@@ -35,6 +36,14 @@ int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* A positive number of seconds; 0, or a status with a message said. */
 int parse_seconds(const char *what, const char *text, uint64_t *ns);
+
+/* Resource limits of a command, from --limit. */
+struct limits {
+	struct arcvmm_limit v[ARCVMM_LIMITS_MAX];
+	size_t n;
+};
+/* Of one resource given twice, the last. 0, or a status with a message said. */
+int limits_add(struct limits *l, const char *text);
 
 /*
  * From here on the signals that ask for an end, or tell of the terminal, are

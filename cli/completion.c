@@ -16,7 +16,8 @@ static int run_completion(int argc, char **argv)
 		return complain("completion is made for: bash");
 	puts("# bash completion for arcvmm; source <(arcvmm completion bash)\n"
 	     "_arcvmm() {\n"
-	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} w");
+	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} w\n"
+	     "\tlocal prev=${COMP_WORDS[COMP_CWORD-1]}");
 	printf("\tlocal verbs='");
 	for (unsigned i = 0; verbs[i]; i++)
 		printf("%s ", verbs[i]->name);
@@ -24,13 +25,20 @@ static int run_completion(int argc, char **argv)
 	       "--boot-timeline --verbose");
 	for (unsigned i = 0; (k = arcvmm_config_key(i)); i++)
 		printf(" --%s", k->name);
+	printf("'\n\tlocal exec='--interactive --tty --detach --env --workdir "
+	       "--user --timeout --limit'\n\tlocal limits='");
+	for (unsigned i = 0; arcvmm_limit_name(i, NULL); i++)
+		printf("%s= ", arcvmm_limit_name(i, NULL));
 	puts("'\n"
 	     "\tif [ \"$COMP_CWORD\" -eq 1 ]; then w=$verbs\n"
-	     "\telse case $verb in\n"
-	     "\trun) case $cur in -*) w=$run ;; esac ;;\n"
-	     "\texec|logs|stop|kill|pause|resume|stats)\n"
+	     "\telif [ \"$prev\" = --limit ]; then w=$limits; compopt -o "
+	     "nospace\n"
+	     "\telse case $verb,$cur in\n"
+	     "\texec,-*) w=$exec ;;\n"
+	     "\trun,-*) w=$run ;;\n"
+	     "\texec,*|logs,*|stop,*|kill,*|pause,*|resume,*|stats,*)\n"
 	     "\t\tw=$(arcvmm ps 2>/dev/null | awk 'NR > 1 { print $1 }') ;;\n"
-	     "\thelp) w=$verbs ;;\n"
+	     "\thelp,*) w=$verbs ;;\n"
 	     "\tesac; fi\n"
 	     "\tCOMPREPLY=($(compgen -W \"$w\" -- \"$cur\"))\n"
 	     "\t[ -n \"$w\" ] || COMPREPLY=($(compgen -f -- \"$cur\"))\n"

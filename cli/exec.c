@@ -48,6 +48,7 @@ struct exec_options {
 	const char *env[256];
 	unsigned nenv;
 	const char *cwd, *user;
+	struct limits limits;
 	uint64_t timeout_ns;
 	bool tty, input, detach;
 };
@@ -61,50 +62,56 @@ static void help_exec(void)
 	     "  --workdir DIR            working directory [/]\n"
 	     "  --user USER[:GROUP]      who runs it [root]\n"
 	     "  --timeout SECONDS        end it after that time (status 124)\n"
+	     "  --limit NAME=SOFT[:HARD] resource limit (may be repeated): "
+	     "numbers or \"unlimited\";\n"
+	     "                           names and units: 'arcvmm help run'\n"
 	     "\nExit status: that of CMD (127 not found, 126 not executable, "
 	     "128 + n killed by\nsignal n); 125: arcvmm could not do it.");
 }
 
-/* "--name VALUE" or "--name=VALUE": NULL when argv[*i] is another option. */
-static const char *value_of(char **argv, int *i, const char *name)
+static int set_value(struct exec_options *o, const char *name, const char *v)
 {
-	size_t n = strlen(name);
-
-	if (strncmp(argv[*i], name, n))
-		return NULL;
-	if (argv[*i][n] == '=')
-		return argv[*i] + n + 1;
-	if (argv[*i][n])
-		return NULL;
-	if (!argv[*i + 1]) {
-		complain("%s needs a value", name);
-		return NULL;
+	if (!strcmp(name, "--timeout"))
+		return parse_seconds("--timeout", v, &o->timeout_ns);
+	if (!strcmp(name, "--limit"))
+		return limits_add(&o->limits, v);
+	if (!strcmp(name, "--workdir")) {
+		o->cwd = v;
+	} else if (!strcmp(name, "--user")) {
+		o->user = v;
+	} else { /* --env */
+		if (!strchr(v, '=') || *v == '=')
+			return complain("--env: '%s' is not NAME=VALUE", v);
+		if (o->nenv == sizeof(o->env) / sizeof(*o->env) - 1)
+			return complain("too many --env");
+		o->env[o->nenv++] = v;
 	}
-	return argv[++*i];
+	return 0;
 }
 
 static int parse_exec_option(struct exec_options *o, char **argv, int *i)
 {
-	const char *arg = argv[*i], *v;
+	static const char *const valued[] = { "--env", "--workdir", "--user",
+					      "--timeout", "--limit" };
+	const char *arg = argv[*i];
+	size_t n = strcspn(arg, "=");
 
+	/* "--name VALUE" or "--name=VALUE" */
+	for (unsigned k = 0; k < sizeof(valued) / sizeof(*valued); k++) {
+		if (strlen(valued[k]) != n || strncmp(valued[k], arg, n))
+			continue;
+		if (arg[n])
+			return set_value(o, valued[k], arg + n + 1);
+		if (!argv[*i + 1])
+			return complain("%s needs a value", arg);
+		return set_value(o, valued[k], argv[++*i]);
+	}
 	if (!strcmp(arg, "--tty")) {
 		o->tty = true;
 	} else if (!strcmp(arg, "--interactive")) {
 		o->input = true;
 	} else if (!strcmp(arg, "--detach")) {
 		o->detach = true;
-	} else if ((v = value_of(argv, i, "--env"))) {
-		if (!strchr(v, '=') || *v == '=')
-			return complain("--env: '%s' is not NAME=VALUE", v);
-		if (o->nenv == sizeof(o->env) / sizeof(*o->env) - 1)
-			return complain("too many --env");
-		o->env[o->nenv++] = v;
-	} else if ((v = value_of(argv, i, "--workdir"))) {
-		o->cwd = v;
-	} else if ((v = value_of(argv, i, "--user"))) {
-		o->user = v;
-	} else if ((v = value_of(argv, i, "--timeout"))) {
-		return parse_seconds("--timeout", v, &o->timeout_ns);
 	} else if (arg[1] && arg[1] != '-' &&
 		   strspn(arg + 1, "itd") == strlen(arg + 1)) {
 		o->input |= strchr(arg, 'i') != NULL;
@@ -185,6 +192,8 @@ static int run_exec(int argc, char **argv)
 			.timeout_ns = o.timeout_ns,
 			.tty = o.tty,
 			.detach = o.detach,
+			.limits = o.limits.v,
+			.nlimits = o.limits.n,
 		},
 		.connect = connect_instance,
 		.ctx = &inst,

@@ -56,6 +56,21 @@ int parse_seconds(const char *what, const char *text, uint64_t *ns)
 	return 0;
 }
 
+int limits_add(struct limits *l, const char *text)
+{
+	struct arcvmm_limit limit;
+	struct arcvmm_error e;
+	size_t i = 0;
+
+	if (arcvmm_limit_parse(&limit, text, &e))
+		return complain("--%s", e.text);
+	while (i < l->n && l->v[i].resource != limit.resource)
+		i++;
+	l->v[i] = limit; /* there are no more resources than places */
+	l->n += i == l->n;
+	return 0;
+}
+
 int signals_open(void)
 {
 	static const int numbers[] = { SIGINT,	SIGTERM,  SIGHUP,

@@ -394,6 +394,8 @@ static int start_session(struct run *r)
 			.cwd = o->cwd,
 			.user = o->user,
 			.tty = o->tty,
+			.limits = o->limits.v,
+			.nlimits = o->limits.n,
 		},
 		.connect = connect_agent,
 		.ctx = r,

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arcvmm/arcvmm.h"
+#include "cli/cli.h"
 
 struct run_options {
 	struct arcvmm_config *cfg;
@@ -23,6 +23,7 @@ struct run_options {
 	/* Of the command, for the agent (the library has them too). */
 	const char *env[256], *cwd, *user;
 	unsigned nenv;
+	struct limits limits;
 };
 
 /* 0, or a status with a message said. Strings are argv's. */

@@ -81,6 +81,8 @@ static int note_key(struct run_options *o, const char *name, const char *value)
 		o->cwd = value;
 	} else if (!strcmp(name, "user")) {
 		o->user = value;
+	} else if (!strcmp(name, "limit")) {
+		return limits_add(&o->limits, value);
 	} else if (!strcmp(name, "env")) {
 		if (o->nenv == max)
 			return complain("more than %u --env", max);

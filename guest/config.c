@@ -92,6 +92,29 @@ static int set_number(unsigned *to, const char *value)
 	return v > 0xffffffff ? -EINVAL : 0;
 }
 
+static bool take_number(const char **at, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(*at, &end, 10);
+	if (**at < '0' || **at > '9' || errno)
+		return false;
+	*at = end + (*end == ' ');
+	return true;
+}
+
+/* "RESOURCE SOFT HARD" */
+static int add_limit(struct config *c, const char *value)
+{
+	uint64_t resource, soft, hard;
+
+	if (!take_number(&value, &resource) || !take_number(&value, &soft) ||
+	    !take_number(&value, &hard) || *value || resource >= LIMITS_MAX)
+		return -EINVAL;
+	return limits_add(&c->limits, (int)resource, soft, hard);
+}
+
 static int set_line(struct config *c, const char *key, char *value)
 {
 	static const struct {
@@ -123,6 +146,8 @@ static int set_line(struct config *c, const char *key, char *value)
 		return add(&c->mounts, value);
 	if (!config_unescape(value))
 		return -EINVAL;
+	if (!strcmp(key, "limit"))
+		return add_limit(c, value);
 	if (!strcmp(key, "agent"))
 		return set_number(&c->agent_port, value);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "rlimits.h"
+
 #define CONFIG_VERSION 1
 
 struct config_module {
@@ -24,6 +26,7 @@ struct config {
 	bool serve, status;
 	unsigned agent_port; /* 0: no agent */
 	const char *cwd, *user;
+	struct limits limits;
 	char **argv, **env, **mounts, **loads; /* NULL-terminated */
 	struct config_module *modules;
 	size_t module_count;

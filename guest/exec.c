@@ -34,6 +34,7 @@
 #include "agent/frame.h"
 #include "base/bytes.h"
 #include "session.h"
+#include "spawn.h"
 #include "util.h"
 
 #define QUEUE_LOW  AGENT_CHUNK /* read more output below this */
@@ -164,8 +165,7 @@ static bool start(struct exec *x)
 		.clean_env = s->flags & AGENT_FLAG_CLEAN_ENV,
 		.cwd = s->cwd,
 		.user = s->user,
-		.limits = s->limits,
-		.limit_count = s->limit_count,
+		.limits = &s->limits,
 		.tty = s->tty,
 	};
 	struct spawn_error why;

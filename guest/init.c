@@ -276,6 +276,7 @@ static void run_command(struct init *in, const char *console)
 		.env = in->config.env,
 		.cwd = in->config.cwd,
 		.user = in->config.user,
+		.limits = &in->config.limits,
 		.tty = true,
 	};
 	struct spawn_error why;

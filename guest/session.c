@@ -48,21 +48,6 @@ static int set_word(char **to, const void *data, size_t len)
 	return *to ? 0 : -ENOMEM;
 }
 
-static int add_limit(struct session *s, const uint8_t *p, size_t len)
-{
-	struct spawn_limit *l = &s->limits[s->limit_count];
-
-	if (len < 20)
-		return -EPROTO;
-	if (s->limit_count == SESSION_LIMITS)
-		return -E2BIG;
-	l->resource = (int)get_le32(p);
-	l->value.rlim_cur = get_le64(p + 4);
-	l->value.rlim_max = get_le64(p + 12);
-	s->limit_count++;
-	return 0;
-}
-
 static int take_attr(struct session *s, const struct frame *f)
 {
 	const uint8_t *p = f->data + 2;
@@ -93,7 +78,10 @@ static int take_attr(struct session *s, const struct frame *f)
 	case AGENT_ATTR_PATH:
 		return set_word(&s->path, p, len);
 	case AGENT_ATTR_LIMIT:
-		return add_limit(s, p, len);
+		if (len < 20)
+			return -EPROTO;
+		return limits_add(&s->limits, (int)get_le32(p), get_le64(p + 4),
+				  get_le64(p + 12));
 	case AGENT_ATTR_TIMEOUT:
 		if (len < 8)
 			return -EPROTO;

@@ -7,9 +7,7 @@
 #include <stdint.h>
 
 #include "agent/frame.h"
-#include "spawn.h"
-
-#define SESSION_LIMITS 16
+#include "rlimits.h"
 
 struct session {
 	int fd; /* the connection */
@@ -20,8 +18,7 @@ struct session {
 	size_t argc, envc;
 	size_t attr_bytes;
 	char *cwd, *user, *path;
-	struct spawn_limit limits[SESSION_LIMITS];
-	size_t limit_count;
+	struct limits limits;
 	uint64_t timeout_ns; /* 0: none */
 	uint32_t flags;
 	bool tty;

@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/limit.h"
+#include "rlimits.h"
 #include "user.h"
 #include "util.h"
 
@@ -83,6 +85,18 @@ static _Noreturn void exec(int fd, char *const *argv)
 	fail(fd, why, why == ENOENT || why == ENOTDIR ? 127 : 126, "", name);
 }
 
+static const char *limit_name(int resource)
+{
+	switch (resource) {
+#define X(number, name, unit) \
+	case number:          \
+		return name;
+		AGENT_LIMITS(X)
+#undef X
+	}
+	return "of no resource";
+}
+
 static _Noreturn void child(const struct spawn *s, int report)
 {
 	sigset_t none;
@@ -114,9 +128,12 @@ static _Noreturn void child(const struct spawn *s, int report)
 		default_env(&u, s->tty);
 	for (char *const *e = s->env; e && *e; e++)
 		putenv(*e);
-	for (size_t i = 0; i < s->limit_count; i++)
-		if (setrlimit(s->limits[i].resource, &s->limits[i].value) < 0)
-			fail(report, errno, 125, "", "resource limit");
+	for (size_t i = 0; s->limits && i < s->limits->n; i++) {
+		int resource = s->limits->v[i].resource;
+
+		if (setrlimit(resource, &s->limits->v[i].value) < 0)
+			fail(report, errno, 125, "limit", limit_name(resource));
+	}
 	ret = user_become(&u);
 	if (ret < 0)
 		fail(report, -ret, 125, "user", s->user ? s->user : "root");

@@ -4,16 +4,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/resource.h>
 #include <sys/types.h>
+
+struct limits;
 
 #define SPAWN_DEFAULT_PATH \
 	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-struct spawn_limit {
-	int resource; /* RLIMIT_* */
-	struct rlimit value;
-};
 
 struct spawn {
 	char *const *argv; /* NULL-terminated, at least one */
@@ -21,8 +17,7 @@ struct spawn {
 	bool clean_env; /* only env: no PATH, HOME, ... of ours */
 	const char *cwd; /* NULL: "/" */
 	const char *user; /* NULL: root */
-	const struct spawn_limit *limits;
-	size_t limit_count;
+	const struct limits *limits; /* or NULL */
 	int in, out, err; /* become 0, 1, 2 */
 	bool tty; /* @in is a terminal, to be the controlling one */
 };

@@ -302,6 +302,31 @@ ARCVMM_API int arcvmm_vm_agent_fd(struct arcvmm_vm *vm);
 ARCVMM_API int arcvmm_uds_connect(const char *path, uint32_t port,
 				  int timeout_ms, struct arcvmm_error *e);
 
+/*
+ * A resource limit of a command, as setrlimit() in the guest takes it. The
+ * guest may refuse what its kernel does not allow (a "nofile" above its
+ * fs.nr_open, say): the command then ends with code 125 and a sentence.
+ */
+#define ARCVMM_LIMITS_MAX 16
+#define ARCVMM_LIMIT_NONE UINT64_MAX
+struct arcvmm_limit {
+	int resource; /* RLIMIT_* of Linux on x86-64 */
+	uint64_t soft, hard; /* in its unit, or ARCVMM_LIMIT_NONE */
+};
+/*
+ * From text as the key "limit" takes it: NAME=SOFT[:HARD], each a number or
+ * "unlimited"; HARD is SOFT where it is not given. Bytes may have K, M, G or T.
+ * -EINVAL (an unknown name comes with the nearest one; SOFT above HARD),
+ * -ERANGE.
+ */
+ARCVMM_API int arcvmm_limit_parse(struct arcvmm_limit *l, const char *text,
+				  struct arcvmm_error *e);
+/*
+ * The name of a resource ("nofile") and, when @unit is not NULL, what it
+ * counts ("bytes", "seconds", "microseconds", "number"); NULL past the last.
+ */
+ARCVMM_API const char *arcvmm_limit_name(unsigned resource, const char **unit);
+
 /* A command. Zeroed is a good start; argv must be set. */
 struct arcvmm_exec {
 	const char *const *argv; /* NULL-terminated */
@@ -313,6 +338,9 @@ struct arcvmm_exec {
 	bool tty; /* a terminal of its own, of this size */
 	uint16_t rows, cols;
 	bool detach; /* return once it runs; it goes on alone */
+	/* More than ARCVMM_LIMITS_MAX: -E2BIG. Of one resource, the last. */
+	const struct arcvmm_limit *limits;
+	size_t nlimits;
 };
 
 struct arcvmm_exit {

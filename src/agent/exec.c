@@ -329,6 +329,24 @@ static int put_request(struct agent_exec *x, const struct agent_exec_config *c)
 	return ret ? ret : frame_put(o, AGENT_EXEC, NULL, 0, NULL, 0);
 }
 
+static int make_request(struct agent_exec *x, const struct agent_exec_config *c,
+			struct err *e)
+{
+	int ret = 0;
+
+	if (c->limit_count > AGENT_LIMITS_MAX)
+		return err_set(e, -E2BIG, "the command has more than %d limits",
+			       AGENT_LIMITS_MAX);
+	for (size_t i = 0; !ret && i < c->limit_count; i++)
+		ret = agent_limit_check(&c->limits[i], e);
+	if (ret)
+		return ret;
+	ret = c->argv && c->argv[0] ? put_request(x, c) : -EINVAL;
+	if (ret == -E2BIG || ret == -EMSGSIZE)
+		return err_set(e, -E2BIG, "the command's words are too long");
+	return ret ? err_set(e, ret, "the command: %s", strerror(-ret)) : 0;
+}
+
 int agent_exec_start(struct agent_exec **out, struct loop *l, int fd,
 		     const struct agent_exec_config *c,
 		     const struct agent_exec_ops *ops, void *ctx, struct err *e)
@@ -348,11 +366,7 @@ int agent_exec_start(struct agent_exec **out, struct loop *l, int fd,
 				  .input = c->input,
 				  .window = AGENT_STDIN_WINDOW };
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	ret = c->argv && c->argv[0] ? put_request(x, c) : -EINVAL;
-	if (ret == -E2BIG || ret == -EMSGSIZE)
-		err_set(e, -E2BIG, "the command's words are too long");
-	else if (ret < 0)
-		err_set(e, ret, "the command: %s", strerror(-ret));
+	ret = make_request(x, c, e);
 	if (!ret) {
 		x->events = EPOLLIN | EPOLLOUT;
 		ret = watch_open(&x->watch, l, fd, x->events, on_events);

@@ -15,14 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/limit.h"
+
 struct err;
 struct loop;
 struct agent_exec;
-
-struct agent_limit {
-	int resource; /* RLIMIT_* */
-	uint64_t soft, hard; /* UINT64_MAX: none */
-};
 
 struct agent_exec_config {
 	const char *const *argv; /* NULL-terminated, at least one */
@@ -31,7 +28,7 @@ struct agent_exec_config {
 	const char *cwd; /* NULL: "/" */
 	const char *user; /* "name", "uid", "user:group"; NULL: root */
 	const struct agent_limit *limits;
-	size_t limit_count;
+	size_t limit_count; /* at most AGENT_LIMITS_MAX */
 	uint64_t timeout_ns; /* SIGTERM after that, then SIGKILL; 0: never */
 	bool input; /* standard input will come; else /dev/null */
 	bool tty; /* a terminal of its own */

@@ -11,10 +11,14 @@
 #include "agent/proto.h"
 #include "agent/request.h"
 #include "base/clock.h"
+#include "base/util.h"
 #include "lib/lib.h"
 #include "vm/vm.h"
 
 _Static_assert(ARCVMM_AGENT_PORT == AGENT_PORT, "agent port");
+_Static_assert(ARCVMM_LIMITS_MAX == AGENT_LIMITS_MAX &&
+		       ARCVMM_LIMIT_NONE == AGENT_LIMIT_NONE,
+	       "resource limits");
 _Static_assert(sizeof(struct arcvmm_exec_control) ==
 			       sizeof(struct agent_control) &&
 		       (int)ARCVMM_EXEC_SIGNAL == AGENT_CONTROL_SIGNAL &&
@@ -138,10 +142,37 @@ int arcvmm_uds_connect(const char *path, uint32_t port, int timeout_ms,
 
 /* ---- requests ---- */
 
+int arcvmm_limit_parse(struct arcvmm_limit *l, const char *text,
+		       struct arcvmm_error *error)
+{
+	struct agent_limit limit = { 0 };
+	struct err e = { 0 };
+	int rc = agent_limit_parse(&limit, text, &e);
+
+	*l = (struct arcvmm_limit){ limit.resource, limit.soft, limit.hard };
+	return public_error(error, rc, &e);
+}
+
+const char *arcvmm_limit_name(unsigned resource, const char **unit)
+{
+	static const char *const units[] = {
+		[AGENT_LIMIT_BYTES] = "bytes",
+		[AGENT_LIMIT_SECONDS] = "seconds",
+		[AGENT_LIMIT_MICROSECONDS] = "microseconds",
+		[AGENT_LIMIT_COUNT] = "number",
+	};
+	const char *name = agent_limit_name(resource);
+
+	if (name && unit)
+		*unit = units[agent_limit_unit(resource)];
+	return name;
+}
+
 int arcvmm_exec_run(int fd, const struct arcvmm_exec *x, int in, int out,
 		    int err, int control, struct arcvmm_exit *exit,
 		    struct arcvmm_error *error)
 {
+	struct agent_limit limits[AGENT_LIMITS_MAX];
 	struct agent_exec_config c = {
 		.argv = x->argv,
 		.env = x->env,
@@ -154,11 +185,18 @@ int arcvmm_exec_run(int fd, const struct arcvmm_exec *x, int in, int out,
 		.rows = x->rows,
 		.columns = x->cols,
 		.detach = x->detach,
+		.limits = limits,
+		.limit_count = x->nlimits, /* too many are refused unread */
 	};
 	struct agent_exit end = { .code = 125 };
 	struct err e = { 0 };
-	int rc = agent_exec_run(fd, &c, in, out, err, control, &end, &e);
+	int rc;
 
+	for (size_t i = 0; i < min_of(x->nlimits, array_size(limits)); i++)
+		limits[i] = (struct agent_limit){ x->limits[i].resource,
+						  x->limits[i].soft,
+						  x->limits[i].hard };
+	rc = agent_exec_run(fd, &c, in, out, err, control, &end, &e);
 	*exit = (struct arcvmm_exit){ end.code, end.signal, end.timed_out };
 	return public_error(error, rc, &e);
 }

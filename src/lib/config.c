@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/limit.h"
 #include "base/err.h"
 #include "base/opt.h"
 #include "base/util.h"
@@ -21,7 +22,16 @@
 #include "machine/initramfs.h"
 #include "virtio/virtio.h"
 
-enum field_type { F_STR, F_STRV, F_BOOL, F_UINT, F_SIZE, F_ENUM, F_RNG };
+enum field_type {
+	F_STR,
+	F_STRV,
+	F_BOOL,
+	F_UINT,
+	F_SIZE,
+	F_ENUM,
+	F_RNG,
+	F_LIMIT,
+};
 
 struct field {
 	struct arcvmm_key key;
@@ -141,6 +151,8 @@ static const struct field fields[] = {
 	     "working directory of the command"),
 	TEXT("guest", "user", "USER[:GROUP]", user, NULL, "root",
 	     "who runs the command"),
+	FIELD("guest", "limit", "NAME=SOFT[:HARD]", F_LIMIT, limits, 0, 0,
+	      NULL, NULL, true, NULL, "resource limit of the command"),
 	TEXT("guest", "hostname", "NAME", hostname, NULL, "arcvmm",
 	     "the guest's host name"),
 	LIST("guest", "mount", "'TYPE SOURCE TARGET [OPTIONS]'", mounts, NULL,
@@ -190,6 +202,21 @@ const struct arcvmm_key *arcvmm_config_key(unsigned i)
 	return &key;
 }
 
+static char *limit_help(void)
+{
+	char *text = NULL;
+	const char *name, *unit;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return NULL;
+	for (unsigned i = 0; (name = arcvmm_limit_name(i, &unit)); i++)
+		fprintf(f, "      %-24s  %s\n", name, unit);
+	fclose(f);
+	return text;
+}
+
 char *arcvmm_config_key_help(const char *name)
 {
 	bool by_name = !strcmp(name, "console") || !strcmp(name, "rng");
@@ -198,6 +225,8 @@ char *arcvmm_config_key_help(const char *name)
 	char *text;
 	int n;
 
+	if (!strcmp(name, "limit"))
+		return limit_help();
 	if (!t || !t->options)
 		return NULL;
 	n = opt_help(t->options, NULL, 0);
@@ -338,6 +367,21 @@ static int set_rng(struct vm_config *c, const char *value, struct err *e)
 	return rc ? rc : set_string(&c->rng_options, value, e);
 }
 
+/* Kept as the guest's configuration has it: numbers. */
+static int set_limit(struct strv *limits, const char *value, struct err *e)
+{
+	struct agent_limit l;
+	char line[64];
+	int rc = agent_limit_parse(&l, value, e);
+
+	if (rc)
+		return rc;
+	snprintf(line, sizeof(line), "%d %llu %llu", l.resource,
+		 (unsigned long long)l.soft, (unsigned long long)l.hard);
+	return strv_add(limits, line) ? err_set(e, -ENOMEM, "out of memory")
+				      : 0;
+}
+
 static int set_field(const struct field *f, struct vm_config *c,
 		     const char *value, struct err *e)
 {
@@ -366,6 +410,8 @@ static int set_field(const struct field *f, struct vm_config *c,
 		return set_enum(f, at, value, e);
 	case F_RNG:
 		return set_rng(c, value, e);
+	case F_LIMIT:
+		return set_limit(at, value, e);
 	}
 	return 0;
 }

@@ -302,6 +302,7 @@ static void put_config(FILE *f, const struct initramfs_config *cfg)
 	put_lines(f, "env", cfg->env);
 	put_line(f, "cwd", cfg->cwd);
 	put_line(f, "user", cfg->user);
+	put_lines(f, "limit", cfg->limits);
 	put_lines(f, "arg", cfg->argv);
 	if (cfg->serve)
 		fputs("serve\n", f);

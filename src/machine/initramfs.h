@@ -117,6 +117,8 @@ struct initramfs_config {
 	const char *const *env; /* "NAME=value", NULL-terminated; or NULL */
 	const char *cwd; /* NULL: "/" */
 	const char *user; /* "name", "uid", "user:group"; NULL: root */
+	/* "RLIMIT SOFT HARD" in numbers, NULL-terminated; or NULL */
+	const char *const *limits;
 	const char *hostname; /* NULL: "arcvmm" */
 	const char *console; /* "hvc0", "ttyS0"; NULL: the kernel's own */
 	/*

@@ -66,4 +66,5 @@ void vm_config_free(struct vm_config *c)
 	strv_free(&c->argv);
 	strv_free(&c->env);
 	strv_free(&c->mounts);
+	strv_free(&c->limits);
 }

@@ -253,6 +253,7 @@ static int compose_initramfs(struct vm *vm, const struct kernel *k,
 		.env = strv_get(&c->env),
 		.cwd = c->cwd,
 		.user = c->user,
+		.limits = strv_get(&c->limits),
 		.hostname = c->hostname,
 		.console = vm->console ? "hvc0"
 			   : c->uart   ? "ttyS0"
@@ -291,6 +292,7 @@ static int check_no_init(const struct vm *vm, struct err *e)
 		{ c->env.n, "--env" },
 		{ c->cwd, "--workdir" },
 		{ c->user, "--user" },
+		{ c->limits.n, "--limit" },
 		{ c->hostname, "--hostname" },
 		{ c->mounts.n, "--mount" },
 		{ c->extra_modules.n, "--module" },

@@ -67,6 +67,7 @@ struct vm_config {
 
 	bool serve; /* run nothing but the agent */
 	struct strv argv, env, mounts;
+	struct strv limits; /* "RESOURCE SOFT HARD", numbers */
 	char *cwd, *user, *hostname;
 };
 

@@ -49,6 +49,17 @@ out=$(run --root "$roots/root" --env 'GREETING=hello  world' --workdir /tmp \
 	sh -c 'echo "$GREETING|$(pwd)|$(id -u)|$(hostname)"')
 check surroundings $? 0 "$out" 'hello  world|/tmp|65534|box'
 
+limits='ulimit -Sn; ulimit -Hn; ulimit -v; ulimit -c'
+out=$(run --root "$roots/root" --limit nofile=1 --limit nofile=64:128 \
+	--limit as=512M --limit core=unlimited -- sh -c "$limits" | paste -sd' ')
+check limits $? 0 "$out" '^64 128 524288 unlimited$'
+# The same on the console, where init runs the command.
+out=$(run --root "$roots/root" --limit nofile=64:128 --limit as=512M \
+	--console stdio -- sh -c "$limits" | tr -d '\r' | paste -sd' ')
+check limits-console $? 0 "$out" '64 128 524288'
+run --root "$roots/root" --limit nofile=999999999999 -- true
+check limit-refused $? 125 "$(cat "$work/err")" 'limit nofile'
+
 out=$(run --root "$roots/root.tar.gz" -- sh -c 'ls -l /bin/sh; echo from tar')
 check root-tar $? 0 "$out" 'from tar'
 
@@ -126,6 +137,9 @@ out=$(run -d --name box --root "$roots/root" --serve)
 check detached $? 0 "$out" '^box$'
 out=$(vm exec --env A=1 --workdir /etc box -- sh -c 'echo $A $(pwd); exit 5')
 check exec $? 5 "$out" '1 /etc'
+out=$(vm exec --limit cpu=7:9 --limit=nproc=50 box -- sh -c \
+	'ulimit -St; ulimit -Ht; ulimit -u 2>/dev/null || ulimit -p' | paste -sd' ')
+check exec-limits $? 0 "$out" '^7 9 50$'
 out=$(seq 1 50000 | vm exec -i box -- md5sum)
 check exec-input $? 0 "$out" "$(seq 1 50000 | md5sum)"
 out=$(vm exec box -- sh -c 'seq 1 200000' | md5sum)

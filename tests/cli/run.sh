@@ -58,6 +58,15 @@ says bad-rng 125 'not a size' -- "$arcvmm" run --rng rate=x
 says bad-rng-key 125 'did you mean rate' -- "$arcvmm" run --rng rte=1K
 says bad-cid 125 'not within 3 to' -- "$arcvmm" run --cid 2
 says bad-env 125 'not NAME=VALUE' -- "$arcvmm" run --env FOO
+says bad-limit-name 125 "did you mean 'nofile'" -- "$arcvmm" run --limit nofiel=9
+says bad-limit-value 125 "limit as: 'x' is not a size" -- "$arcvmm" run --limit as=x
+says bad-limit-order 125 'soft limit is above' -- "$arcvmm" run --limit core=2K:1K
+says bad-limit-range 125 'is not within' -- "$arcvmm" run --limit cpu=9999999999999999999
+says bad-limit-word 125 'is not NAME=SOFT' -- "$arcvmm" run --limit nofile
+says exec-limit-name 125 "did you mean 'nproc'" -- "$arcvmm" exec --limit=nprok=1 x -- true
+says exec-missing-value 125 '^arcvmm: --limit needs a value$' -- "$arcvmm" exec --limit
+says help-exec 0 'limit NAME=SOFT' -- "$arcvmm" help exec
+says help-limits 0 'rttime +microseconds' -- "$arcvmm" help run
 says bad-timeout 125 'not a number of seconds' -- "$arcvmm" run --timeout x
 says no-kernel 125 'no kernel' -- "$arcvmm" run
 says empty-command 125 'command is empty' -- "$arcvmm" run --kernel x -- ''

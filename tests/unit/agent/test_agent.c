@@ -211,6 +211,75 @@ static void test_exec_settings(void **state)
 	assert_non_null(strstr(o.out, "gid=34"));
 }
 
+static void test_limits(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} wrong[] = {
+		{ "", "NAME=SOFT" },
+		{ "nofile", "NAME=SOFT" },
+		{ "=5", "NAME=SOFT" },
+		{ "nofiles=5", "did you mean 'nofile'" },
+		{ "NOFILE=5", "there is no 'NOFILE'" },
+		{ "an-endless-name-that-nobody-knows=1", "there is no" },
+		{ "nofile=", "not a number" },
+		{ "nofile=-1", "not a number" },
+		{ "nofile=1K", "not a number" },
+		{ "nofile=5:", "not a number" },
+		{ "nofile=5:6:7", "not a number" },
+		{ "nofile=18446744073709551615", "not within" },
+		{ "as=1Q", "not a size" },
+		{ "as=8E", "not a size" },
+		{ "cpu=5:4", "soft limit is above" },
+		{ "cpu=unlimited:4", "soft limit is above" },
+		{ "cpu=0000000000000000000000000000000000000000005", "SOFT" },
+	};
+	struct agent_limit l, many[AGENT_LIMITS_MAX + 1] = { 0 };
+	struct agent_exec_config c = { .limits = many };
+	struct outcome o;
+
+	(void)state;
+	for (size_t i = 0; i < array_size(wrong); i++) {
+		struct err e = { 0 };
+
+		assert_true(agent_limit_parse(&l, wrong[i].text, &e) < 0);
+		if (!strstr(e.text, wrong[i].says))
+			fail_msg("%s: %s", wrong[i].text, e.text);
+	}
+	assert_int_equal(agent_limit_parse(&l, "as=1.5G:unlimited", NULL), 0);
+	assert_int_equal(l.resource, RLIMIT_AS);
+	assert_int_equal(l.soft, 3ull << 29);
+	assert_int_equal(l.hard, AGENT_LIMIT_NONE);
+	assert_int_equal(agent_limit_parse(&l, "nice=20", NULL), 0);
+	assert_int_equal(l.soft, 20);
+	assert_int_equal(l.hard, 20);
+
+	/* What the program is given by code is looked at as well. */
+	c.argv = (const char *const[]){ "true", NULL };
+	c.limit_count = array_size(many);
+	run_conf(&o, &c, NULL);
+	assert_int_equal(o.ret, -E2BIG);
+	c.limit_count = 1;
+	many[0].resource = 16;
+	run_conf(&o, &c, NULL);
+	assert_int_equal(o.ret, -EINVAL);
+	many[0] = (struct agent_limit){ RLIMIT_NOFILE, 2, 1 };
+	run_conf(&o, &c, NULL);
+	assert_int_equal(o.ret, -EINVAL);
+	/* The last of one resource counts, and what fails has a name. */
+	many[0] = (struct agent_limit){ RLIMIT_NOFILE, 1ull << 40, 1ull << 40 };
+	many[1] = (struct agent_limit){ RLIMIT_NOFILE, 77, 88 };
+	c.limit_count = 2;
+	c.argv = (const char *const[]){ "sh", "-c", "ulimit -Sn; ulimit -Hn",
+					NULL };
+	run_conf(&o, &c, NULL);
+	assert_string_equal(o.out, "77\n88\n");
+	c.limit_count = 1;
+	run_conf(&o, &c, NULL);
+	assert_int_equal(o.exit.code, 125);
+	assert_non_null(strstr(o.err.text, "limit nofile"));
+}
+
 static void test_exec_errors(void **state)
 {
 	struct agent_exec_config c = { 0 };
@@ -957,25 +1026,16 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_exec),
-		T(test_exec_settings),
-		T(test_exec_errors),
-		T(test_exec_timeout),
-		T(test_exec_tty),
-		T(test_stream),
-		T(test_constant_memory),
-		T(test_backpressure),
-		T(test_signal_past_input),
-		T(test_input_closed),
-		T(test_host_goes),
-		T(test_detach),
-		T(test_guest_dies),
-		T(test_many),
-		T(test_bad_agents),
-		T(test_bad_hosts),
-		T(test_copy),
-		T(test_copy_errors),
-		T(test_copy_full_disk),
+		T(test_exec),	      T(test_exec_settings),
+		T(test_limits),	      T(test_exec_errors),
+		T(test_exec_timeout), T(test_exec_tty),
+		T(test_stream),	      T(test_constant_memory),
+		T(test_backpressure), T(test_signal_past_input),
+		T(test_input_closed), T(test_host_goes),
+		T(test_detach),	      T(test_guest_dies),
+		T(test_many),	      T(test_bad_agents),
+		T(test_bad_hosts),    T(test_copy),
+		T(test_copy_errors),  T(test_copy_full_disk),
 		T(test_questions),
 	};
 

@@ -40,6 +40,9 @@ static void test_all_keys(void **state)
 			       "env A=b%0Ac\n"
 			       "cwd /\n"
 			       "user 1:2\n"
+			       "limit 7 5 18446744073709551615\n"
+			       "limit 0 1 2\n"
+			       "limit 7 6 8\n"
 			       "arg a%20b%FF%25\n"
 			       "arg \n"
 			       "serve\n"
@@ -64,6 +67,11 @@ static void test_all_keys(void **state)
 	assert_string_equal(c.argv[1], "");
 	assert_null(c.argv[2]);
 	assert_int_equal(c.agent_port, 1023);
+	assert_int_equal(c.limits.n, 2);
+	assert_int_equal(c.limits.v[0].resource, 7);
+	assert_int_equal(c.limits.v[0].value.rlim_cur, 6);
+	assert_int_equal(c.limits.v[0].value.rlim_max, 8);
+	assert_int_equal(c.limits.v[1].value.rlim_max, 2);
 }
 
 static void test_many_words(void **state)
@@ -100,6 +108,11 @@ static void test_bad(void **state)
 		{ "arcvmm 1\nagent x\n", -EINVAL, 2 },
 		{ "arcvmm 1\nagent\n", -EINVAL, 2 },
 		{ "arcvmm 1\nagent 99999999999\n", -EINVAL, 2 },
+		{ "arcvmm 1\nlimit 7 1\n", -EINVAL, 2 },
+		{ "arcvmm 1\nlimit 7 1 -2\n", -EINVAL, 2 },
+		{ "arcvmm 1\nlimit 16 1 2\n", -EINVAL, 2 },
+		{ "arcvmm 1\nlimit 7 1 99999999999999999999\n", -EINVAL, 2 },
+		{ "arcvmm 1\nlimit 7 1 2 3\n", -EINVAL, 2 },
 		{ "arcvmm 1\nmodule ../x\n", -EINVAL, 2 },
 		{ "arcvmm 1\nmodule\n", -EINVAL, 2 },
 	};
