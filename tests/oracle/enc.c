@@ -161,6 +161,10 @@ static unsigned parse_prefixes(struct enc *e, const uint8_t *c, unsigned n,
 		case 0x2e:
 		case 0x36:
 		case 0x3e:
+			/* no prefix in 64-bit code, not even the last one */
+			if (compat)
+				e->seg = b;
+			break;
 		case 0x64:
 		case 0x65:
 			e->seg = b;

@@ -7,6 +7,8 @@
  *	oracle --seed N --case K	one case, in this process, in full
  *	oracle --line 'mode=.. ..'	the same for a line of text
  *	oracle --privileged		the tables of priv.c
+ *	oracle --coverage [--corpus..]	those, many cases, and more for the
+ *					opcodes that are left; each must end
  *
  * Theory of operation: the work is done in a child, because an instruction
  * under test may take its process along. The child keeps the number of the case
@@ -39,6 +41,9 @@
 /* Rows: map, opcode, ModRM.reg, mandatory prefix, memory or register. */
 #define ROWS (4 * 256 * 8 * 4 * 2)
 
+/* Draws for an opcode that has a row left. */
+#define PER_OPCODE 30000
+
 struct group {
 	uint32_t key;
 	uint64_t count;
@@ -59,7 +64,7 @@ struct shared {
 struct options {
 	uint64_t seed, from, cases, single;
 	unsigned seconds, show;
-	bool has_single;
+	bool has_single, coverage;
 	struct gen_only only;
 	const char *corpus, *save, *line;
 };
@@ -179,9 +184,11 @@ static void tally(struct shared *s, const struct options *o,
 	if (j->host.vector != 6)
 		s->row[!!c->compat][row_of(&e)] |= 1;
 	s->vectors[j->host.vector & 31]++;
+	/* INT3 ends with its own exception. */
 	rows_mark(&s->rows, c,
 		  j->soft.vector == 6 ? ROW_UD
-		  : j->verdict == SAME && j->soft.vector == 1
+		  : j->verdict == SAME &&
+				  (j->soft.vector == 1 || j->soft.vector == 3)
 			  ? ROW_RUN | ROW_DONE
 			  : ROW_RUN);
 	if (j->verdict == DIFFERENT)
@@ -228,6 +235,35 @@ static void run_corpus(struct shared *s, const struct options *o)
 	fflush(stdout);
 }
 
+/* Cases of the opcodes that none of those before ended. */
+static void run_left(struct shared *s, const struct options *o)
+{
+	static struct ocase c;
+	static struct judgement j;
+	int n = 0, last = -1;
+	struct options only = { .only = { .compat = -1 }, .show = o->show };
+
+	for (; n >= 0; n++) {
+		n = rows_left(&s->rows, n, &only.only.map, &only.only.op);
+		if (n < 0)
+			break;
+		if (last == (only.only.map << 8 | only.only.op))
+			continue; /* tried, for the row before it */
+		last = only.only.map << 8 | only.only.op;
+		for (unsigned k = 0; k < PER_OPCODE; k++) {
+			int map = -1, op = -1;
+
+			s->at++;
+			gen_case(&c, o->seed, s->at, &only.only);
+			judge_case(&c, &j);
+			tally(s, &only, &c, &j, s->at);
+			rows_left(&s->rows, n, &map, &op);
+			if (last != (map << 8 | op))
+				break;
+		}
+	}
+}
+
 static void child(struct shared *s, const struct options *o, uint64_t from)
 {
 	static struct ocase c;
@@ -244,6 +280,8 @@ static void child(struct shared *s, const struct options *o, uint64_t from)
 		tally(s, o, &c, &j, k);
 	}
 	__atomic_store_n(&s->at, o->from + o->cases, __ATOMIC_RELAXED);
+	if (o->coverage)
+		run_left(s, o);
 	_exit(0);
 }
 
@@ -303,7 +341,6 @@ static void summary(const struct shared *s, uint64_t ns)
 	       "executed: %u in 64-bit, %u in other code; "
 	       "the engine did the same: %u, %u\n",
 	       rows[0], rows[1], same[0], same[1]);
-	rows_report(&s->rows);
 	printf("host vectors:");
 	for (int i = 0; i < 32; i++)
 		if (s->vectors[i])
@@ -322,6 +359,8 @@ static int run_many(const struct options *o)
 	if (s == MAP_FAILED)
 		return 2;
 	s->at = from;
+	if (o->coverage && priv_run(&s->rows))
+		return 1;
 	while (from < o->from + o->cases) {
 		pid_t pid;
 		int status = 0;
@@ -351,6 +390,8 @@ static int run_many(const struct options *o)
 		from = s->at + 1;
 	}
 	summary(s, clock_ns() - start);
+	if (rows_report(&s->rows, o->coverage) && o->coverage)
+		return 1;
 	return s->count[DIFFERENT] || s->died || s->corpus_bad ? 1 : 0;
 }
 
@@ -394,7 +435,8 @@ static const struct option longopts[] = {
 	{ "op", 1, NULL, 'o' },		{ "mode", 1, NULL, 'b' },
 	{ "corpus", 1, NULL, 'c' },	{ "save", 1, NULL, 'w' },
 	{ "show", 1, NULL, 'v' },	{ "line", 1, NULL, 'l' },
-	{ "privileged", 0, NULL, 'p' }, { NULL, 0, NULL, 0 },
+	{ "privileged", 0, NULL, 'p' }, { "coverage", 0, NULL, 'r' },
+	{ NULL, 0, NULL, 0 },
 };
 
 int main(int argc, char **argv)
@@ -405,6 +447,7 @@ int main(int argc, char **argv)
 		.show = 40,
 		.only = { -1, -1, -1 },
 	};
+	static struct rows rows;
 	int ch;
 
 	rows_init();
@@ -451,7 +494,10 @@ int main(int argc, char **argv)
 			o.line = optarg;
 			break;
 		case 'p':
-			return priv_run();
+			return priv_run(&rows);
+		case 'r':
+			o.coverage = true;
+			break;
 		default:
 			return 2;
 		}

@@ -17,7 +17,11 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "hv/soft/cpu.h"
 #include "priv_machine.h"
+#include "rows.h"
+
+extern const struct hv_ops hv_soft_ops;
 
 struct run {
 	const struct priv_case *c;
@@ -130,7 +134,31 @@ static bool expects(const struct priv_case *c, int key)
 	return false;
 }
 
-static bool run_case(const struct priv_case *c)
+/*
+ * The rows that a good case took to their end: its code runs straight on, so
+ * all of it when it stopped behind it, the first when it went elsewhere.
+ */
+static void note_rows(struct rows *rows, const struct priv_case *c, bool at_end)
+{
+	unsigned mode = c->mode == REAL			   ? 0
+			: c->mode == K64 || c->mode == U64 ? MODE_64
+							   : MODE_32;
+	bool excepted = expects(c, P_VECTOR) || expects(c, P_SHUTDOWN);
+	unsigned n = excepted ? c->ends : at_end ? sizeof(c->code) : 1;
+	unsigned len;
+
+	for (unsigned at = 0; n && at < c->len; n--, at += len) {
+		int row = rows_find(c->code + at, sizeof(c->code) - at, mode,
+				    &len);
+
+		if (!len)
+			return;
+		if (row >= 0 && !rows->by[row])
+			rows->by[row] = c->name;
+	}
+}
+
+static bool run_case(const struct priv_case *c, struct rows *rows)
 {
 	static struct hv_x86_vcpu_state s;
 	struct run r = { .c = c, .s = &s, .vector = -1 };
@@ -157,10 +185,76 @@ static bool run_case(const struct priv_case *c)
 			check_item(&r, i);
 	if (r.text[0])
 		printf("FAILED %s:%s\n", c->name, r.text);
+	else
+		note_rows(rows, c, s.rip + s.seg[X86_CS].base == end);
 	return !r.text[0];
 }
 
-int priv_run(void)
+/* CPUID says what the engine's table of leaves does, all others the last. */
+static unsigned run_cpuid(struct rows *rows, unsigned *n)
+{
+	static struct hv_x86_cpuid leaf[HV_X86_CPUID_MAX + 1];
+	int count = hv_supported_cpuid(&hv_soft_ops, leaf, HV_X86_CPUID_MAX);
+	const struct hv_x86_cpuid *top = NULL;
+	unsigned bad = count <= 0;
+
+	for (int k = 0; k < count; k++)
+		if (leaf[k].leaf == leaf[0].eax && !leaf[k].subleaf)
+			top = &leaf[k];
+	if (top) {
+		leaf[count] = *top;
+		leaf[count++].leaf = 0x7fffffff;
+	}
+	for (int k = 0; k < count; k++) {
+		const struct hv_x86_cpuid *l = &leaf[k];
+		struct priv_case c = {
+			.name = "CPUID: the table's leaves",
+			.mode = K64,
+			.code = { 0x0f, 0xa2 },
+			.len = 2,
+			.in = { { P_GPR, X86_RAX, l->leaf },
+				{ P_GPR, X86_RCX, l->subleaf } },
+			.out = { { P_GPR, X86_RAX, l->eax },
+				 { P_GPR, X86_RBX, l->ebx },
+				 { P_GPR, X86_RCX, l->ecx },
+				 { P_GPR, X86_RDX, l->edx } },
+		};
+
+		if (l->leaf == 0x40000010) /* measured frequencies */
+			continue;
+		++*n;
+		bad += !run_case(&c, rows);
+	}
+	return bad;
+}
+
+/* What no form of 0F 01 is, among registers, is #UD whoever asks. */
+static unsigned run_group7(struct rows *rows, unsigned *n)
+{
+	static const uint8_t is[] = { 0xc1, 0xca, 0xcb, 0xd9, 0xf8, 0xf9 };
+	unsigned bad = 0;
+
+	for (unsigned m = 0xc0; m < 0x100; m++) {
+		struct priv_case c = {
+			.name = "a form of 0F 01 that is hidden or none",
+			.mode = K64,
+			.code = { 0x0f, 0x01, (uint8_t)m },
+			.len = 3,
+			.ends = 1,
+			.out = { { P_VECTOR, 0, X86_UD },
+				 { P_FRAME, 0, KCODE } },
+		};
+
+		if (memchr(is, (int)m, sizeof(is)) || (m >> 3 & 7) == 4 ||
+		    (m >> 3 & 7) == 6)
+			continue;
+		++*n;
+		bad += !run_case(&c, rows);
+	}
+	return bad;
+}
+
+int priv_run(struct rows *rows)
 {
 	struct err e = { 0 };
 	unsigned n = 0, bad = 0;
@@ -173,7 +267,10 @@ int priv_run(void)
 	alarm(60);
 	for (const struct priv_table *const *t = priv_tables; *t; t++)
 		for (unsigned i = 0; i < (*t)->count; i++, n++)
-			bad += !run_case(&(*t)->cases[i]);
+			bad += !run_case(&(*t)->cases[i], rows);
+	bad += run_cpuid(rows, &n);
+	bad += run_group7(rows, &n);
+	alarm(0);
 	printf("privileged: %u cases, %u failed\n", n, bad);
 	return bad ? 1 : 0;
 }

@@ -5,7 +5,9 @@
 #ifndef ARC_ORACLE_PRIV_H
 #define ARC_ORACLE_PRIV_H
 
-/* Runs all tables, prints what fails; the exit status. */
-int priv_run(void);
+struct rows;
+
+/* Runs all tables, prints what fails, notes in @rows; the exit status. */
+int priv_run(struct rows *rows);
 
 #endif

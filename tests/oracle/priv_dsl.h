@@ -13,6 +13,7 @@
 #define UNPACK(...) __VA_ARGS__
 #define IN(...)	    .in = { __VA_ARGS__ }
 #define OUT(...)    .out = { __VA_ARGS__ }
+#define ENDS(n)	    .ends = n
 #define TABLE(name)                             \
 	const struct priv_table name = { cases, \
 					 sizeof(cases) / sizeof(cases[0]) }

@@ -75,6 +75,8 @@ struct priv_case {
 	enum priv_mode mode;
 	uint8_t code[24];
 	uint8_t len;
+	/* Instructions at the start that end although an exception comes. */
+	uint8_t ends;
 	struct priv_item in[10], out[10];
 };
 

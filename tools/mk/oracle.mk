@@ -7,14 +7,14 @@ $(oracle_bin): $(call obj,$(oracle_src)) $(B)/libarcvmm.a
 	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 #: oracle       the program that compares the software CPU with the host's
-#: oracle-check its corpus, its privileged tables, and ORACLE_CASES cases
+#: oracle-check its corpus, its privileged tables, ORACLE_CASES cases, and more
+#:              until each row of the opcode tables came to its end
 .PHONY: oracle oracle-check
 ORACLE_CASES ?= 1000000
 ORACLE_SEED  ?= 1
 oracle: $(oracle_bin)
 oracle-check: $(oracle_bin)
-	$(oracle_bin) --privileged
-	$(oracle_bin) --corpus tests/oracle/corpus.txt \
+	$(oracle_bin) --coverage --corpus tests/oracle/corpus.txt \
 		--seed $(ORACLE_SEED) --cases $(ORACLE_CASES)
 
 -include $(patsubst %.o,%.d,$(call obj,$(oracle_src)))
