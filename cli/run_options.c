@@ -199,13 +199,40 @@ int run_parse(struct run_options *o, int argc, char **argv)
 
 /* ---- help ---- */
 
-static void print_line(const char *name, const char *arg, const char *help)
+#define HELP_COLUMN 32
+#define HELP_WIDTH  80
+
+/* @text from HELP_COLUMN on, in lines; @left stands before the first of them. */
+static void print_entry(const char *left, const char *text)
 {
-	char left[80];
+	int at = printf("  %-*s", HELP_COLUMN - 2, left);
+	bool fits = (int)strlen(left) <= HELP_COLUMN - 4;
+
+	while (*text) {
+		int word = (int)strcspn(text, " ");
+
+		if (!fits || (at > HELP_COLUMN && at + 1 + word >= HELP_WIDTH))
+			at = printf("\n%*s", HELP_COLUMN, "") - 1;
+		else if (at > HELP_COLUMN)
+			at += printf(" ");
+		fits = true;
+		at += printf("%.*s", word, text);
+		text += word + strspn(text + word, " ");
+	}
+	putchar('\n');
+}
+
+static void print_option(const char *name, const char *arg, const char *help,
+			 const char *def, bool repeat)
+{
+	char left[80], text[400];
 
 	snprintf(left, sizeof(left), "--%s%s%s", name, arg ? " " : "",
 		 arg ? arg : "");
-	printf("  %-28s  %s", left, help);
+	snprintf(text, sizeof(text), "%s%s%s%s%s", help, def ? " [" : "",
+		 def ? def : "", def ? "]" : "",
+		 repeat ? " (may be repeated)" : "");
+	print_entry(left, text);
 }
 
 static void print_keys(const char *group, const char *title)
@@ -218,10 +245,7 @@ static void print_keys(const char *group, const char *title)
 
 		if (strcmp(k->group, group))
 			continue;
-		print_line(k->name, k->arg, k->help);
-		if (k->def)
-			printf(" [%s]", k->def);
-		puts(k->repeat ? " (may be repeated)" : "");
+		print_option(k->name, k->arg, k->help, k->def, k->repeat);
 		more = arcvmm_config_key_help(k->name);
 		if (more)
 			fputs(more, stdout);
@@ -244,13 +268,11 @@ void run_help(void)
 	print_keys("devices", "Devices");
 	print_keys("guest", "In the guest");
 	puts("\nThis run:");
-	for (const struct flag *f = own_flags; f->name; f++) {
-		print_line(f->name, f->arg, f->help);
-		putchar('\n');
-	}
+	for (const struct flag *f = own_flags; f->name; f++)
+		print_option(f->name, f->arg, f->help, NULL, false);
 	puts("\nBuilt-in command line words (one of yours displaces them):");
 	for (unsigned i = 0; (word = arcvmm_cmdline_word(i, &why)); i++)
-		printf("  %-28s  %s\n", word, why);
+		print_entry(word, why);
 	puts("\nKeys, when the console is a terminal: Ctrl-] then p presses "
 	     "the power button,\nx ends the run, ? lists the keys, Ctrl-] "
 	     "sends itself.\n\n"

@@ -10,18 +10,18 @@
 
 static void help(void)
 {
-	puts("\n  --socket S      listen here for the VMM's vhost-user front "
+	puts("\n"
+	     "  --socket S      listen here for the VMM's vhost-user front "
 	     "end\n"
-	     "  --uds-path P    \"CONNECT port\" to P reaches the guest; the\n"
-	     "                  guest reaches P_port\n"
-	     "  --guest-cid N   the guest's context ID (default 3)\n"
-	     "  --hairpin       for tests: send the guest's connections to "
-	     "the\n"
-	     "                  host back to it\n\n"
-	     "For QEMU:\n"
-	     "  -object memory-backend-memfd,id=m,size=512M,share=on\n"
-	     "  -numa node,memdev=m -chardev socket,id=c,path=S\n"
-	     "  -device vhost-user-vsock-pci,chardev=c\n\n"
+	     "  --uds-path P    \"CONNECT port\" to P reaches the guest, which "
+	     "reaches P_port\n"
+	     "  --guest-cid N   the guest's context ID [3]\n"
+	     "  --hairpin       for tests: the guest's connections come back "
+	     "to it\n\n"
+	     "A guest of QEMU takes:\n"
+	     "      -object memory-backend-memfd,id=m,size=512M,share=on\n"
+	     "      -numa node,memdev=m -chardev socket,id=c,path=S\n"
+	     "      -device vhost-user-vsock-pci,chardev=c\n\n"
 	     "SIGUSR1 prints counters and connections to stderr.");
 }
 

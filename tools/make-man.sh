@@ -22,7 +22,7 @@ roff() {
 		next
 	}
 	/^$/ { print ".PP"; next }
-	{ print }'
+	{ sub(/^ +/, ""); print }'
 }
 
 for verb in $("$arcvmm" help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p'); do

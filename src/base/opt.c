@@ -315,6 +315,9 @@ void opt_free(const struct opt_desc *table, void *cfg)
 	}
 }
 
+/* To the column where help stands, below a key too long to stand beside it. */
+#define HELP_NEXT_LINE "\n                                "
+
 int opt_help(const struct opt_desc *table, char *buf, size_t size)
 {
 	size_t len = 0;
@@ -335,8 +338,9 @@ int opt_help(const struct opt_desc *table, char *buf, size_t size)
 		snprintf(left, sizeof(left), "%s%s%.50s", table->key,
 			 arg ? "=" : "", arg ? arg : "");
 		n = snprintf(len < size ? buf + len : NULL,
-			     len < size ? size - len : 0, "    %-24s %s\n",
-			     left, table->help);
+			     len < size ? size - len : 0, "    %-26s%s%s\n",
+			     left, strlen(left) <= 26 ? "  " : HELP_NEXT_LINE,
+			     table->help);
 		len += (size_t)n;
 	}
 	return (int)len;

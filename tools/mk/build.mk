@@ -69,9 +69,10 @@ man: $(B)/arcvmm.1
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-#: install      into PREFIX: library, header, pkg-config, CLI, man pages
+#: install      into PREFIX: library, header, pkg-config, CLI, man page
 install: all man
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/arcvmm,share/man/man1}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/arcvmm} \
+		$(DESTDIR)$(PREFIX)/share/{man/man1,bash-completion/completions}
 	install -m755 $(B)/arcvmm $(DESTDIR)$(PREFIX)/bin/
 	install -m644 $(B)/libarcvmm.a $(DESTDIR)$(PREFIX)/lib/
 	install -m755 $(B)/libarcvmm.so $(DESTDIR)$(PREFIX)/lib/libarcvmm.so.$(VERSION)
@@ -82,6 +83,8 @@ install: all man
 		-e 's|@LIBS@|$(LIBS)|' tools/arcvmm.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/arcvmm.pc
 	install -m644 $(B)/arcvmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	$(B)/arcvmm completion bash \
+		> $(DESTDIR)$(PREFIX)/share/bash-completion/completions/arcvmm
 install: SHELL := /bin/bash
 
 #: clean        remove build/ (cached kernels and test images stay)

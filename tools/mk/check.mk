@@ -53,9 +53,14 @@ test:
 test-suites:
 	@tools/test-all.sh $(suites)
 # In the order of their price; tools/mk/vsock.mk adds its own.
-suites := unit unit-soft cli-test boot oracle-check nested-unit nested-boot
+suites := unit unit-soft cli-test install-check boot oracle-check nested-unit nested-boot
 
 #: cli-test     the command line: options, messages, exit statuses
 .PHONY: cli-test
 cli-test: all
 	@tests/cli/run.sh $(B)/arcvmm
+
+#: install-check  what is installed: library static and shared, C and C++
+.PHONY: install-check
+install-check: all
+	@tests/install/run.sh CC=$(CC)
