@@ -425,8 +425,13 @@ static int run_posts(struct loop *l)
 	}
 	while ((p = fifo)) {
 		fifo = p->next;
-		/* From here it may be posted again, or freed by fn. */
-		__atomic_store_n(&p->queued, 0, __ATOMIC_RELEASE);
+		/*
+		 * From here it may be posted again, or freed by fn. An exchange,
+		 * not a store: who still found it queued (loop_post()) has
+		 * written what fn is about to read, and a store could pass
+		 * those reads.
+		 */
+		__atomic_exchange_n(&p->queued, 0, __ATOMIC_ACQ_REL);
 		p->fn(p);
 		n++;
 		dispatch_yield(l);
