@@ -11,8 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -86,11 +89,40 @@ ssize_t end_readv(struct end *end, const struct iovec *iov, unsigned n)
 	return got < 0 ? -errno : got;
 }
 
+/*
+ * A pipe that nobody reads is an error to us, not the end of the program we are
+ * part of: at the end of a VM its threads, which are not ours and block no
+ * signals, write the last of the output.
+ */
+static ssize_t write_quietly(int fd, const struct iovec *iov, int n)
+{
+	const struct timespec now = { 0 };
+	sigset_t pipe, pending, old;
+	ssize_t put;
+	int code;
+
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe, &old);
+	sigpending(&pending);
+	put = writev(fd, iov, n);
+	code = errno;
+	if (put < 0 && code == EPIPE && !sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe, NULL, &now);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	errno = code;
+	return put;
+}
+
 ssize_t end_writev(struct end *end, const struct iovec *iov, unsigned n)
 {
 	struct msghdr msg = {
 		.msg_iov = (struct iovec *)iov,
 		.msg_iovlen = min_of(n, (unsigned)STREAM_IOV_BATCH),
+	};
+	struct iovec little = {
+		.iov_base = iov->iov_base,
+		.iov_len = min_of(iov->iov_len, (size_t)CAREFUL_BYTES),
 	};
 	ssize_t put;
 
@@ -101,11 +133,9 @@ ssize_t end_writev(struct end *end, const struct iovec *iov, unsigned n)
 			put = sendmsg(end->fd, &msg,
 				      MSG_DONTWAIT | MSG_NOSIGNAL);
 		else if (end->how == HOW_CAREFUL)
-			put = write(
-				end->fd, iov->iov_base,
-				min_of(iov->iov_len, (size_t)CAREFUL_BYTES));
+			put = write_quietly(end->fd, &little, 1);
 		else
-			put = writev(end->fd, iov, (int)msg.msg_iovlen);
+			put = write_quietly(end->fd, iov, (int)msg.msg_iovlen);
 	} while (put < 0 && errno == EINTR);
 	return put < 0 ? -errno : put;
 }
