@@ -5,14 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "backend/stream_impl.h"
 #include "base/err.h"
-#include "base/util.h"
+#include "base/unix_socket.h"
 
 int stream_open_host(struct stream **out, struct loop *l,
 		     const struct stream_host *host, struct err *e)
@@ -97,57 +95,15 @@ static int open_pty(struct stream *s, struct err *e)
 
 /* ---- unix ---- */
 
-static int bind_path(int fd, const char *path)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int probe, alive;
-
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	fchmod(fd, 0600); /* what the new file gets */
-	if (!bind(fd, (void *)&sa, sizeof(sa)))
-		return 0;
-	if (errno != EADDRINUSE)
-		return -errno;
-	/* Left behind by a process that is gone? */
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return -errno;
-	alive = !connect(probe, (void *)&sa, sizeof(sa)) ||
-		errno != ECONNREFUSED;
-	close(probe);
-	if (alive)
-		return -EADDRINUSE;
-	unlink(path);
-	return bind(fd, (void *)&sa, sizeof(sa)) < 0 ? -errno : 0;
-}
-
 static int open_unix(struct stream *s, const char *path, struct err *e)
 {
-	int rc;
-
-	if (!*path ||
-	    strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-		return err_set(e, -ENAMETOOLONG,
-			       "unix:%s: the path of a socket has 1 to 107 "
-			       "characters",
-			       path);
 	s->path = strdup(path);
 	if (!s->path)
 		return err_set(e, -ENOMEM, "out of memory");
-	s->aux_fd =
-		socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	s->aux_fd = unix_listen(path, 4, e);
 	if (s->aux_fd < 0)
-		return err_set(e, -errno, "unix:%s: %s", path, strerror(errno));
-	rc = bind_path(s->aux_fd, path);
-	if (!rc) {
-		s->unlink_path = true;
-		rc = listen(s->aux_fd, 4) < 0 ? -errno : 0;
-	}
-	if (rc == -EADDRINUSE)
-		return err_set(e, rc, "unix:%s: somebody listens there already",
-			       path);
-	if (rc < 0)
-		return err_set(e, rc, "unix:%s: %s", path, strerror(-rc));
+		return err_prefix(e, s->aux_fd, "unix");
+	s->unlink_path = true;
 	s->present = false;
 	return 0;
 }

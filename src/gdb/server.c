@@ -19,12 +19,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bug.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 #include "base/util.h"
 #include "gdb/server.h"
 
@@ -224,19 +224,9 @@ unsigned gdb_port(const struct gdb *g)
 
 static int listen_unix(struct gdb *g, const char *path, struct err *e)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	if (!*path || strlen(path) >= sizeof(a.sun_path))
-		return err_set(e, -EINVAL,
-			       "gdb: the socket path is empty or too long");
-	strcpy(a.sun_path, path);
-	g->listen_fd =
-		socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (g->listen_fd < 0 ||
-	    bind(g->listen_fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    listen(g->listen_fd, 1) < 0)
-		return err_set(e, -errno, "gdb: cannot listen at %s: %s", path,
-			       strerror(errno));
+	g->listen_fd = unix_listen(path, 1, e);
+	if (g->listen_fd < 0)
+		return err_prefix(e, g->listen_fd, "gdb");
 	g->unlink_path = strdup(path);
 	return 0;
 }

@@ -25,12 +25,12 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 #include "base/util.h"
 #include "loop/loop.h"
 #include "mem/gmem.h"
@@ -98,7 +98,7 @@ struct vring {
 
 struct vhost_user {
 	struct vhost_user_config c;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char *path;
 	int listen_fd, fd; /* fd -1: no session */
 	struct loop_watch listen_watch, watch;
 	struct gmem *mem;
@@ -210,8 +210,11 @@ static void on_kick(struct loop_watch *w, uint32_t events)
 
 	(void)events;
 	/* I1: drain, then look. */
-	if (read(r->kick, &n, sizeof(n)) != sizeof(n))
+	if (read(r->kick, &n, sizeof(n)) != sizeof(n)) {
+		if (errno != EAGAIN) /* no eventfd, or its end */
+			watch_close(&r->watch);
 		return;
+	}
 	if (u->running)
 		u->c.kick(u->c.ctx, r->index);
 }
@@ -659,22 +662,12 @@ static void on_listen(struct loop_watch *w, uint32_t events)
 int vhost_user_create(struct vhost_user **out,
 		      const struct vhost_user_config *c, struct err *e)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct vhost_user *u;
-	struct stat st;
+	struct vhost_user *u = calloc(1, sizeof(*u));
 	int rc;
 
-	if (!*c->path || strlen(c->path) >= sizeof(sun.sun_path))
-		return err_set(e, -ENAMETOOLONG,
-			       "vhost-user: the socket path must have 1 to "
-			       "%zu characters: %s",
-			       sizeof(sun.sun_path) - 1, c->path);
-	memcpy(sun.sun_path, c->path, strlen(c->path));
-	u = calloc(1, sizeof(*u));
 	if (!u)
 		return err_set(e, -ENOMEM, "vhost-user: out of memory");
 	u->c = *c;
-	memcpy(u->path, sun.sun_path, sizeof(u->path));
 	u->fd = -1;
 	for (unsigned q = 0; q < VHOST_USER_QUEUES; q++) {
 		u->ring[q] = (struct vring){
@@ -682,42 +675,25 @@ int vhost_user_create(struct vhost_user **out,
 		};
 		vq_init(&u->vq[q]);
 	}
-	u->listen_fd =
-		socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	u->listen_fd = unix_listen(c->path, 1, e);
 	if (u->listen_fd < 0) {
-		rc = err_set(e, -errno, "vhost-user: socket: %s",
-			     strerror(errno));
+		rc = err_prefix(e, u->listen_fd, "vhost-user");
 		goto fail;
 	}
-	/* Of a socket nobody answers at, only the name is left: reuse it. */
-	if (lstat(c->path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-		if (connect(u->listen_fd, (void *)&sun, sizeof(sun)) == 0) {
-			rc = err_set(e, -EADDRINUSE,
-				     "vhost-user: %s is in use by another "
-				     "process",
-				     c->path);
-			goto fail;
-		}
-		if (errno == ECONNREFUSED)
-			unlink(c->path);
-	}
-	if (bind(u->listen_fd, (void *)&sun, sizeof(sun)) < 0 ||
-	    listen(u->listen_fd, 1) < 0) {
-		rc = err_set(e, -errno, "vhost-user: cannot listen on %s: %s",
-			     c->path, strerror(errno));
-		goto fail;
-	}
-	rc = watch_open(&u->listen_watch, c->loop, u->listen_fd, EPOLLIN,
-			on_listen);
+	u->path = strdup(c->path);
+	rc = u->path ? watch_open(&u->listen_watch, c->loop, u->listen_fd,
+				  EPOLLIN, on_listen)
+		     : -ENOMEM;
 	if (rc) {
 		err_set(e, rc, "vhost-user: %s", strerror(-rc));
-		unlink(u->path);
+		unlink(c->path);
 		goto fail;
 	}
 	*out = u;
 	return 0;
 fail:
 	close_fd(&u->listen_fd);
+	free(u->path);
 	free(u);
 	return rc;
 }
@@ -732,5 +708,6 @@ void vhost_user_destroy(struct vhost_user *u)
 	close_fd(&u->listen_fd);
 	loop_unlock(u->c.loop);
 	unlink(u->path);
+	free(u->path);
 	free(u);
 }

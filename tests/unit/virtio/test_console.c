@@ -590,6 +590,13 @@ static void unix_socket(void **state)
 	assert_int_equal(harness_open(&h2, "console", options, NULL, NULL, &e),
 			 0);
 	harness_close(&h2);
+	/* A file of the user's is no socket that somebody left behind. */
+	close(open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+	assert_int_equal(harness_open(&h2, "console", options, NULL, NULL, &e),
+			 -EEXIST);
+	assert_non_null(strstr(e.text, "is not a socket"));
+	harness_close(&h2);
+	assert_int_equal(unlink(path), 0);
 }
 
 /* A client that does not read holds up the guest, and then leaves. */
