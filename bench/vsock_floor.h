@@ -7,6 +7,7 @@
 #define BENCH_VSOCK_FLOOR_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
