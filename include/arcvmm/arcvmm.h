@@ -171,7 +171,11 @@ ARCVMM_API int arcvmm_vm_shutdown(struct arcvmm_vm *vm);
 /* End the run now, without the guest's consent. [any thread] */
 ARCVMM_API void arcvmm_vm_kill(struct arcvmm_vm *vm);
 
-/* Stop and continue all vCPUs; both return when it is so. [any thread] */
+/*
+ * Stop and continue all vCPUs; both return when it is so. After the pause a
+ * guest with an agent is told what time it is, in the background: its clock is
+ * set when it is off by more than 50 ms. [any thread]
+ */
 ARCVMM_API int arcvmm_vm_pause(struct arcvmm_vm *vm);
 ARCVMM_API int arcvmm_vm_resume(struct arcvmm_vm *vm);
 
@@ -397,7 +401,7 @@ ARCVMM_API int arcvmm_agent_stats(int fd, char **text, struct arcvmm_error *e);
 /* Power off or reboot in order; after @grace_ms less so. */
 ARCVMM_API int arcvmm_agent_power(int fd, bool reboot, unsigned grace_ms,
 				  struct arcvmm_error *e);
-/* Set the guest's clock to ours. */
+/* Set the guest's clock to ours. arcvmm_vm_resume() does it by itself. */
 ARCVMM_API int arcvmm_agent_sync_time(int fd, struct arcvmm_error *e);
 /* The guest kernel's log to @out; with @follow until either side ends. */
 ARCVMM_API int arcvmm_agent_log(int fd, bool follow, int out,

@@ -48,13 +48,40 @@ static int refused(struct talk *t, const struct frame *f)
 	return err_set(t->err, -code, "%s", why);
 }
 
-/* Send what is queued, then wait for the agent's first word. */
-static int greet(struct talk *t, int patience_ms)
+/* The next frame: 1; 0 at the end of the stream; -ETIMEDOUT, -errno. */
+static int await(struct talk *t, int patience_ms, struct frame *f)
 {
 	uint64_t end_ns =
 		clock_ns() +
 		(uint64_t)(patience_ms > 0 ? patience_ms : PATIENCE_MS) *
 			NSEC_PER_MSEC;
+	int ret;
+
+	while (!(ret = frame_in_next(&t->in, f))) {
+		struct pollfd p = { .fd = t->fd, .events = POLLIN };
+		uint64_t now = clock_ns();
+		long n;
+
+		if (now >= end_ns ||
+		    !poll(&p, 1, (int)((end_ns - now) / NSEC_PER_MSEC) + 1))
+			return -ETIMEDOUT;
+		n = p.revents ? frame_in_fill(&t->in, t->fd) : -EAGAIN;
+		if (n == -EAGAIN || n == -EINTR)
+			continue;
+		if (n <= 0)
+			return (int)n;
+	}
+	return ret;
+}
+
+static int silent(struct talk *t)
+{
+	return err_set(t->err, -ETIMEDOUT, "the agent does not answer");
+}
+
+/* Send what is queued, then wait for the agent's first word. */
+static int greet(struct talk *t, int patience_ms)
+{
 	struct frame f;
 	int ret;
 
@@ -62,25 +89,15 @@ static int greet(struct talk *t, int patience_ms)
 	ret = frame_out_send(&t->out, t->fd);
 	if (ret < 0)
 		return broke(t, ret);
-	while (!(ret = frame_in_next(&t->in, &f))) {
-		struct pollfd p = { .fd = t->fd, .events = POLLIN };
-		uint64_t now = clock_ns();
-		long n;
-
-		if (now >= end_ns ||
-		    !poll(&p, 1, (int)((end_ns - now) / NSEC_PER_MSEC) + 1))
-			return err_set(t->err, -ETIMEDOUT,
-				       "the agent does not answer");
-		n = p.revents ? frame_in_fill(&t->in, t->fd) : -EAGAIN;
-		if (n == -EAGAIN || n == -EINTR)
-			continue;
-		if (n <= 0)
-			return err_set(t->err, n ? (int)n : -EPIPE,
-				       "nobody answers: the guest has no "
-				       "agent, or it is not up yet");
-	}
-	if (ret < 0 || frame_check_hello(&f) == -EPROTO)
+	ret = await(t, patience_ms, &f);
+	if (ret == -ETIMEDOUT)
+		return silent(t);
+	if (ret == -EPROTO || (ret > 0 && frame_check_hello(&f) == -EPROTO))
 		return err_set(t->err, -EPROTO, "what answers is not an agent");
+	if (ret <= 0)
+		return err_set(t->err, ret ? ret : -EPIPE,
+			       "nobody answers: the guest has no agent, or it "
+			       "is not up yet");
 	/* One of another version says so in the error that follows. */
 	return 0;
 }
@@ -98,7 +115,9 @@ static int answer(struct talk *t, int patience_ms, struct frame *f)
 
 	if (ret < 0)
 		return ret;
-	ret = frame_recv(&t->in, t->fd, f);
+	ret = await(t, patience_ms, f);
+	if (ret == -ETIMEDOUT)
+		return silent(t);
 	if (ret <= 0)
 		return broke(t, ret);
 	if (f->type == AGENT_ERROR)

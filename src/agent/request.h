@@ -4,7 +4,8 @@
  * nothing after.
  *
  * @patience_ms bounds the wait for the agent's first word (0: 10 s), so that a
- * guest without an agent is told from one that takes its time.
+ * guest without an agent is told from one that takes its time; then, where there
+ * is one answer, the wait for that.
  */
 #ifndef ARC_AGENT_REQUEST_H
 #define ARC_AGENT_REQUEST_H

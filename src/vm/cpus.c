@@ -199,6 +199,8 @@ int vm_resume(struct vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	if (vm->state != VM_RUNNING || vm->ending)
 		rc = -ESRCH;
+	else if (vm->paused)
+		guest_clock_sync(vm);
 	vm->paused = false;
 	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);

@@ -8,6 +8,7 @@
  *	debug.c    the VM as a debugger's target
  *	trace.c    instruction trace
  *	status.c   what the guest's init reports
+ *	guest_clock.c  the guest's clock after a pause
  */
 #ifndef ARC_VM_INTERNAL_H
 #define ARC_VM_INTERNAL_H
@@ -66,6 +67,15 @@ struct vm_status_port {
 	uint64_t guest_start;
 };
 
+/* Telling the guest the time (guest_clock.c), under vm->lock. */
+struct vm_guest_clock {
+	struct loop_work work;
+	bool queued; /* the work is the loop's */
+	bool working; /* its part on the pool is not over */
+	bool again; /* there was another resume */
+	int fd; /* of the conversation, or -1 */
+};
+
 struct vm {
 	const struct vm_config *config;
 	struct log log;
@@ -101,6 +111,7 @@ struct vm {
 	bool reaped; /* vCPU threads joined, output flushed */
 	bool reaping; /* someone is at it */
 	bool agent_up; /* it takes connections */
+	struct vm_guest_clock guest_clock;
 	int end_fd, agent_fd; /* eventfds, readable once it is so */
 };
 
@@ -140,6 +151,11 @@ int trace_open(struct vm *vm, struct err *e); /* after cpus_create() */
 void trace_close(struct vm *vm); /* no vCPU runs */
 /* The vCPU's run ended with HV_EXIT_DEBUG. On its thread. */
 void trace_step(struct vm_cpu *cpu);
+
+/* guest_clock.c: set it right in the background; vm->lock held. */
+void guest_clock_sync(struct vm *vm);
+/* The run has ended: wait for what goes on, before its loops and devices go. */
+void guest_clock_stop(struct vm *vm);
 
 /* status.c */
 int status_open(struct vm *vm, struct err *e);

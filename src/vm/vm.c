@@ -459,6 +459,7 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	vm->config = c;
 	vm->log = c->log;
 	vm->status = -1;
+	vm->guest_clock.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	init_condition(&vm->changed);
 	timeline_mark(&vm->timeline, "create");
@@ -514,6 +515,7 @@ void vm_destroy(struct vm *vm)
 		vm_end(vm, VM_END_KILLED, "%s", "");
 		reap(vm);
 	}
+	guest_clock_stop(vm);
 	if (vm->loop)
 		loop_stop_thread(vm->loop);
 	debug_close(vm);

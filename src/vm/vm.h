@@ -113,7 +113,10 @@ int vm_shutdown(struct vm *vm);
 /* [any thread] */
 void vm_kill(struct vm *vm);
 
-/* [any thread] 0, or -ESRCH when it does not run. */
+/*
+ * [any thread] 0, or -ESRCH when it does not run. Where the guest's agent is
+ * up, a resume has it set the guest's clock to ours, in the background.
+ */
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);
 

@@ -177,6 +177,14 @@ vm exec box -- true && [ -S "$work/own.sock" ]
 check own-socket $? 0 "$out" box
 vm pause box && vm resume box && out=$(vm exec box -- echo again)
 check pause-resume $? 0 "$out" again
+# A guest whose clock is wrong after a pause, for whatever reason.
+vm exec box -- sh -c 'date -s @1000000000 >/dev/null' && vm pause box && vm resume box
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	off=$(($(vm exec box -- date +%s) - $(date +%s)))
+	[ $off -lt -1 ] || [ $off -gt 1 ] || break
+	sleep 0.3
+done
+check resume-sets-clock 0 0 "off by $off" '^off by -\{0,1\}[01]$'
 vm stop box
 check stop $? 0 '' ''
 vm exec box -- true

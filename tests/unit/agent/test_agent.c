@@ -743,6 +743,35 @@ static void test_bad_agents(void **state)
 	frame_out_free(&o);
 }
 
+/* One that greets and then says no more must not hold up who asks. */
+static void test_silent_agent(void **state)
+{
+	struct frame_out o = { 0 };
+	struct err e = { 0 };
+	int64_t behind;
+	char *text;
+	bool set;
+	int sv[2];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		int ret;
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+		frame_put_hello(&o, "x");
+		assert_int_equal(frame_out_send(&o, sv[1]), 0);
+		ret = i == 0   ? agent_ping(sv[0], 100, &e)
+		      : i == 1 ? agent_stats(sv[0], 100, &text, &e)
+			       : agent_time_sync(sv[0], 100, 0, &behind, &set,
+						 &e);
+		assert_int_equal(ret, -ETIMEDOUT);
+		assert_non_null(strstr(e.text, "does not answer"));
+		close(sv[0]);
+		close(sv[1]);
+	}
+	frame_out_free(&o);
+}
+
 /* A host that is not: the session must end, whatever it was told. */
 static void bad_host(const void *data, size_t len, const char *expect)
 {
@@ -1025,19 +1054,32 @@ static void test_questions(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		T(test_exec),	      T(test_exec_settings),
-		T(test_limits),	      T(test_exec_errors),
-		T(test_exec_timeout), T(test_exec_tty),
-		T(test_stream),	      T(test_constant_memory),
-		T(test_backpressure), T(test_signal_past_input),
-		T(test_input_closed), T(test_host_goes),
-		T(test_detach),	      T(test_guest_dies),
-		T(test_many),	      T(test_bad_agents),
-		T(test_bad_hosts),    T(test_copy),
-		T(test_copy_errors),  T(test_copy_full_disk),
+		T(test_exec),
+		T(test_exec_settings),
+		T(test_limits),
+		T(test_exec_errors),
+		T(test_exec_timeout),
+		T(test_exec_tty),
+		T(test_stream),
+		T(test_constant_memory),
+		T(test_backpressure),
+		T(test_signal_past_input),
+		T(test_input_closed),
+		T(test_host_goes),
+		T(test_detach),
+		T(test_guest_dies),
+		T(test_many),
+		T(test_bad_agents),
+		T(test_silent_agent),
+		T(test_bad_hosts),
+		T(test_copy),
+		T(test_copy_errors),
+		T(test_copy_full_disk),
 		T(test_questions),
 	};
+	/* clang-format on */
 
 	return cmocka_run_group_tests(tests, group_setup, NULL);
 }
