@@ -26,7 +26,7 @@ static int run_completion(int argc, char **argv)
 	for (unsigned i = 0; (k = arcvmm_config_key(i)); i++)
 		printf(" --%s", k->name);
 	printf("'\n\tlocal exec='--interactive --tty --detach --env --workdir "
-	       "--user --timeout --limit'\n\tlocal limits='");
+	       "--user --timeout --limit --time'\n\tlocal limits='");
 	for (unsigned i = 0; arcvmm_limit_name(i, NULL); i++)
 		printf("%s= ", arcvmm_limit_name(i, NULL));
 	puts("'\n"

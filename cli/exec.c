@@ -51,6 +51,7 @@ struct exec_options {
 	struct limits limits;
 	uint64_t timeout_ns;
 	bool tty, input, detach;
+	bool time;
 };
 
 static void help_exec(void)
@@ -65,6 +66,7 @@ static void help_exec(void)
 	     "  --limit NAME=SOFT[:HARD] resource limit (may be repeated): "
 	     "numbers or \"unlimited\";\n"
 	     "                           names and units: 'arcvmm help run'\n"
+	     "  --time                   say where the time went, on stderr\n"
 	     "\nExit status: that of CMD (127 not found, 126 not executable, "
 	     "128 + n killed by\nsignal n); 125: arcvmm could not do it.");
 }
@@ -110,6 +112,8 @@ static int parse_exec_option(struct exec_options *o, char **argv, int *i)
 		o->tty = true;
 	} else if (!strcmp(arg, "--interactive")) {
 		o->input = true;
+	} else if (!strcmp(arg, "--time")) {
+		o->time = true;
 	} else if (!strcmp(arg, "--detach")) {
 		o->detach = true;
 	} else if (arg[1] && arg[1] != '-' &&
@@ -151,6 +155,18 @@ static void attend_session(struct session *s, int sigfd)
 		else
 			session_signal(s, (int)si.ssi_signo);
 	}
+}
+
+/* Where the time went: the parts contain each other, from the left. */
+static void print_time(const struct session *s)
+{
+	fprintf(stderr,
+		"arcvmm: ms: command %.3f, agent %.3f, session %.3f, in all "
+		"%.3f\n",
+		(double)s->exit.command_ns / 1e6,
+		(double)s->exit.agent_ns / 1e6,
+		(double)(now_ns() - s->connected_ns) / 1e6,
+		(double)(now_ns() - process_start_ns()) / 1e6);
 }
 
 static int run_exec(int argc, char **argv)
@@ -212,6 +228,8 @@ static int run_exec(int argc, char **argv)
 		complain("%s", s.error.text);
 		return s.exit.code ? s.exit.code : EXIT_USAGE;
 	}
+	if (o.time)
+		print_time(&s);
 	return s.exit.timed_out ? EXIT_TIMEOUT : s.exit.code;
 }
 

@@ -39,6 +39,8 @@
 #define STOP_GRACE_NS 10000000000ull
 /* How long a guest may take until its agent answers. */
 #define BOOT_WAIT_MS 300000
+/* How far the command's end may be behind the guest's. */
+#define LAST_WORD_MS 100
 
 struct run {
 	struct run_options o;
@@ -428,10 +430,10 @@ static int exit_status(struct run *r, const struct arcvmm_result *res)
 			console_log_tail(&r->instance, 40);
 		return res->end == ARCVMM_END_PANIC ? EXIT_PANIC : EXIT_CRASH;
 	}
-	/* A command whose connection broke because the guest rebooted did not
-	 * end by itself. */
-	if (r->session_over &&
-	    !(r->session.rc && res->end == ARCVMM_END_REBOOT))
+	/* A command that ended because the guest rebooted did not do so by
+	 * itself. */
+	if (r->session_over && !(res->end == ARCVMM_END_REBOOT &&
+				 (r->session.rc || r->session.exit.shutdown)))
 		return command_status(r);
 	if (res->status >= 0 && res->end != ARCVMM_END_REBOOT)
 		return res->status;
@@ -463,6 +465,19 @@ static void tell_parent(struct run *r)
 		dup2(null, fd);
 	close(null);
 	close(r->ready);
+}
+
+/*
+ * A guest that ends in order ends the command first, and says so; its word may
+ * be just behind the end itself.
+ */
+static void last_word(struct run *r, const struct arcvmm_result *res)
+{
+	struct pollfd p = { .fd = session_fd(&r->session), .events = POLLIN };
+
+	if (!r->session_over &&
+	    (res->end == ARCVMM_END_POWER_OFF || res->end == ARCVMM_END_REBOOT))
+		r->session_over = poll(&p, 1, LAST_WORD_MS) > 0;
 }
 
 static int run_vm(struct run *r)
@@ -500,8 +515,10 @@ static int run_vm(struct run *r)
 	tell_parent(r);
 	attend(r);
 	arcvmm_vm_wait(r->vm, &res);
-	if (r->by_agent)
+	if (r->by_agent) {
+		last_word(r, &res);
 		session_join(&r->session, true);
+	}
 	term_restore();
 	if (r->log.in >= 0)
 		console_log_pump(&r->log);

@@ -19,7 +19,7 @@ static void *session_main(void *arg)
 		s->rc = fd;
 		s->exit.code = EXIT_USAGE;
 	} else {
-		s->connected = true;
+		s->connected_ns = now_ns();
 		s->rc = arcvmm_exec_run(fd, &s->exec, s->in, STDOUT_FILENO,
 					STDERR_FILENO, s->control[0], &s->exit,
 					&s->error);

@@ -16,6 +16,10 @@
  *
  * If the host goes away, the command's session gets SIGHUP and, after a while,
  * SIGKILL.
+ *
+ * When the guest ends, its process 1 sends SIGTERM to everybody, to the command
+ * as well as to us. We stay to tell the host how the command took it, and end it
+ * by force before process 1 does the same to us.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,10 +29,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/frame.h"
@@ -37,9 +41,11 @@
 #include "spawn.h"
 #include "util.h"
 
-#define QUEUE_LOW  AGENT_CHUNK /* read more output below this */
-#define GRACE_NS   2000000000ull /* from SIGTERM or SIGHUP to SIGKILL */
-#define PIDFD_OPEN 434
+#define QUEUE_LOW AGENT_CHUNK /* read more output below this */
+#define GRACE_NS  2000000000ull /* from SIGTERM or SIGHUP to SIGKILL */
+/* After process 1's SIGTERM; it has 2 s for all of us (KILL_MS, init.c). */
+#define SHUTDOWN_NS 1500000000ull
+#define PIDFD_OPEN  434
 
 struct exec {
 	struct session *s;
@@ -47,6 +53,7 @@ struct exec {
 	int in; /* where standard input goes, or -1 */
 	int out, err; /* where output comes from, or -1 */
 	int pidfd;
+	int term; /* a signalfd: SIGTERM to us */
 	uint8_t ring[AGENT_STDIN_WINDOW];
 	size_t ring_at, ring_len;
 	uint32_t unacked; /* taken by the command, not yet told */
@@ -56,17 +63,11 @@ struct exec {
 	bool dead; /* the command is */
 	int status;
 	bool timed_out;
+	bool shutdown; /* we were told to end */
+	uint64_t forked, reaped; /* CLOCK_MONOTONIC ns */
 	uint64_t deadline; /* CLOCK_MONOTONIC ns of the next step, 0: none */
 	uint8_t chunk[AGENT_CHUNK];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void close_fd(int *fd)
 {
@@ -186,6 +187,7 @@ static bool start(struct exec *x)
 	sp.in = io.its[0];
 	sp.out = io.its[1];
 	sp.err = io.its[2];
+	x->forked = now_ns();
 	x->pid = spawn(&sp, &why);
 	if (x->pid < 0) {
 		session_error(s, why.code, why.exit, why.text);
@@ -383,7 +385,7 @@ static void check_time(struct exec *x)
 {
 	if (!x->deadline || now_ns() < x->deadline)
 		return;
-	if (x->gone || x->timed_out) {
+	if (x->gone || x->timed_out || x->shutdown) {
 		kill(-x->pid, SIGKILL);
 		kill(x->pid, SIGKILL);
 		x->deadline = 0;
@@ -395,22 +397,41 @@ static void check_time(struct exec *x)
 	x->deadline = now_ns() + GRACE_NS;
 }
 
+static void take_term(struct exec *x)
+{
+	struct signalfd_siginfo si;
+	uint64_t end = now_ns() + SHUTDOWN_NS;
+
+	if (read(x->term, &si, sizeof(si)) != sizeof(si))
+		return;
+	if (si.ssi_pid != 1 && !x->dead) /* it was for us alone */
+		kill(-x->pid, SIGTERM);
+	x->shutdown = true;
+	if (!x->deadline || end < x->deadline)
+		x->deadline = end;
+}
+
 static void check_dead(struct exec *x)
 {
 	if (!x->dead && waitpid(x->pid, &x->status, WNOHANG) == x->pid) {
 		x->dead = true;
-		x->deadline = 0;
+		x->reaped = now_ns();
+		if (!x->shutdown)
+			x->deadline = 0;
 	}
 }
 
 static void say_exit(struct exec *x)
 {
-	uint8_t e[AGENT_EXIT_LEN];
+	uint8_t e[AGENT_EXIT_TIMES_LEN];
 
 	put_le32(e, (uint32_t)spawn_shell_status(x->status));
 	put_le32(e + 4,
 		 WIFSIGNALED(x->status) ? (uint32_t)WTERMSIG(x->status) : 0);
-	put_le32(e + 8, x->timed_out ? AGENT_EXIT_TIMEOUT : 0);
+	put_le32(e + 8, (x->timed_out ? AGENT_EXIT_TIMEOUT : 0) |
+				(x->shutdown ? AGENT_EXIT_SHUTDOWN : 0));
+	put_le64(e + 12, x->reaped - x->forked);
+	put_le64(e + 20, now_ns() - x->s->asked_ns);
 	frame_put(&x->s->out, AGENT_EXIT, e, sizeof(e), NULL, 0);
 }
 
@@ -440,6 +461,7 @@ static void turn(struct exec *x)
 		{ .fd = room ? x->out : -1, .events = POLLIN },
 		{ .fd = room ? x->err : -1, .events = POLLIN },
 		{ .fd = x->dead ? -1 : x->pidfd, .events = POLLIN },
+		{ .fd = x->term, .events = POLLIN },
 	};
 
 	poll(p, sizeof(p) / sizeof(*p), wait_ms(x));
@@ -450,6 +472,8 @@ static void turn(struct exec *x)
 		read_output(x, &x->out, AGENT_STDOUT);
 	if (p[3].revents)
 		read_output(x, &x->err, AGENT_STDERR);
+	if (p[5].revents)
+		take_term(x);
 	say_acks(x);
 	send_host(x);
 	check_dead(x);
@@ -475,7 +499,10 @@ static void drain(struct exec *x)
 	size_t budget = 2u << 20;
 
 	while (!x->gone && budget) {
-		struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLOUT };
+		struct pollfd p[] = {
+			{ .fd = s->fd, .events = POLLIN | POLLOUT },
+			{ .fd = x->term, .events = POLLIN },
+		};
 
 		if (frame_out_pending(&s->out) < QUEUE_LOW) {
 			bool more = read_output(x, &x->out, AGENT_STDOUT);
@@ -488,15 +515,20 @@ static void drain(struct exec *x)
 		send_host(x);
 		if (!frame_out_pending(&s->out))
 			continue;
-		poll(&p, 1, -1);
-		if (p.revents & (POLLIN | POLLHUP | POLLERR))
+		poll(p, 2, wait_ms(x));
+		if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
 			read_host(x);
+		if (p[1].revents)
+			take_term(x);
+		if (x->shutdown && x->deadline && now_ns() >= x->deadline)
+			x->gone = true; /* it does not read, we must go */
 	}
 }
 
 void session_exec(struct session *s)
 {
 	struct exec *x = calloc(1, sizeof(*x));
+	sigset_t term, before;
 
 	if (!x) {
 		session_error(s, ENOMEM, 125, "out of memory");
@@ -505,6 +537,10 @@ void session_exec(struct session *s)
 	*x = (struct exec){
 		.s = s, .in = -1, .out = -1, .err = -1, .pidfd = -1
 	};
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);
+	x->term = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (start(x)) {
 		if (s->flags & AGENT_FLAG_DETACH) {
 			frame_out_send(&s->out, s->fd);
@@ -528,5 +564,7 @@ out:
 	close_fd(&x->out);
 	close_fd(&x->err);
 	close_fd(&x->pidfd);
+	close_fd(&x->term);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	free(x);
 }

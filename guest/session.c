@@ -14,6 +14,7 @@
 #include "agent.h"
 #include "agent/copy.h"
 #include "base/bytes.h"
+#include "util.h"
 
 void session_error(struct session *s, int code, int status, const char *text)
 {
@@ -133,6 +134,7 @@ static bool request(struct session *s, const struct frame *f)
 {
 	switch (f->type) {
 	case AGENT_EXEC:
+		s->asked_ns = now_ns();
 		session_exec(s);
 		return true;
 	case AGENT_PUT:

@@ -21,6 +21,7 @@ struct session {
 	struct limits limits;
 	uint64_t timeout_ns; /* 0: none */
 	uint32_t flags;
+	uint64_t asked_ns; /* when the request came, CLOCK_MONOTONIC */
 	bool tty;
 	uint16_t rows, columns;
 };

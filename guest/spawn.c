@@ -114,8 +114,9 @@ static _Noreturn void child(const struct spawn *s, int report)
 	if (s->tty)
 		ioctl(0, TIOCSCTTY, 0);
 
-	for (int sig = 1; sig < 65; sig++)
-		signal(sig, SIG_DFL);
+	/* What the agent ignores; handlers go with the exec. */
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(022);

@@ -11,6 +11,8 @@
 
 /* CLOCK_BOOTTIME in nanoseconds: since the kernel started. */
 uint64_t boot_ns(void);
+/* CLOCK_MONOTONIC */
+uint64_t now_ns(void);
 
 /* A line "arcvmm: ..." on stderr, which is the console in init. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

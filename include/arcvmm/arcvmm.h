@@ -351,6 +351,13 @@ struct arcvmm_exit {
 	int code; /* as a shell gives it; 125: it was not even tried */
 	int signal; /* that ended it, or 0 */
 	bool timed_out;
+	bool shutdown; /* it ended because the guest shut down */
+	/*
+	 * By the guest's monotonic clock, in ns: from the command's fork to its
+	 * reaping, and from the request's arrival to the answer. 0: the agent
+	 * is too old to say.
+	 */
+	uint64_t command_ns, agent_ns;
 };
 
 /* Messages for a running command, written whole to its control descriptor. */

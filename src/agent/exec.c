@@ -82,7 +82,12 @@ static void got_exit(struct agent_exec *x, const struct frame *f)
 		.code = code <= 255 ? (int)code : 255,
 		.signal = sig <= 64 ? (int)sig : 0,
 		.timed_out = get_le32(f->data + 8) & AGENT_EXIT_TIMEOUT,
+		.shutdown = get_le32(f->data + 8) & AGENT_EXIT_SHUTDOWN,
 	};
+	if (f->len >= AGENT_EXIT_TIMES_LEN) {
+		exit.command_ns = get_le64(f->data + 12);
+		exit.agent_ns = get_le64(f->data + 20);
+	}
 	finish(x, 0, &exit, "");
 }
 

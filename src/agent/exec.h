@@ -41,6 +41,9 @@ struct agent_exit {
 	int code; /* as a shell says it: 128 + signal, 126, 127, 125 */
 	int signal; /* 0: it exited by itself */
 	bool timed_out;
+	bool shutdown; /* it ended because the guest did */
+	/* In the guest: fork to reaping, EXEC to EXIT; 0: it does not say. */
+	uint64_t command_ns, agent_ns;
 };
 
 /* All on the loop. */

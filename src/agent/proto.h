@@ -90,10 +90,17 @@ enum agent_power {
 	AGENT_POWER_REBOOT = 1,
 };
 
-/* Payload of AGENT_EXIT: le32 code, le32 signal, le32 flags. */
-#define AGENT_EXIT_LEN 12
+/*
+ * Payload of AGENT_EXIT: le32 code, le32 signal, le32 flags; then, from agents
+ * that measure, two le64 of the guest's CLOCK_MONOTONIC: ns from the fork of the
+ * command to its reaping, and from the receipt of EXEC to this frame. Unknown
+ * flags and further bytes are left out.
+ */
+#define AGENT_EXIT_LEN	     12
+#define AGENT_EXIT_TIMES_LEN 28
 enum {
 	AGENT_EXIT_TIMEOUT = 1 << 0, /* it was ended by its timeout */
+	AGENT_EXIT_SHUTDOWN = 1 << 1, /* while the guest shut down */
 };
 
 #endif

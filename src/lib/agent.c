@@ -76,30 +76,35 @@ static int wait_readable(int fd, uint64_t deadline_ns)
 
 /*
  * "CONNECT port\n" is answered by "OK n\n" or a hang-up. What follows the
- * newline is the guest's, so bytes are taken one by one up to it.
+ * newline is the guest's: look first, then take no more than the line.
  */
 static int shake_hands(int fd, uint32_t port, uint64_t deadline_ns)
 {
-	char line[32];
+	char line[32], *end = NULL;
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	unsigned len = 0;
+	size_t len = 0;
 
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
 		return errno == EPIPE ? -ECONNREFUSED : -errno;
-	for (;;) {
+	while (!end) {
 		int rc = wait_readable(fd, deadline_ns);
 		ssize_t got;
 
 		if (rc)
 			return rc;
-		got = read(fd, line + len, 1);
+		if (len == sizeof(line))
+			return -EPROTO;
+		got = recv(fd, line + len, sizeof(line) - len, MSG_PEEK);
+		if (got > 0) {
+			end = memchr(line + len, '\n', (size_t)got);
+			if (end)
+				got = end + 1 - (line + len);
+			got = read(fd, line + len, (size_t)got);
+		}
 		if (got <= 0)
 			return got && errno != ECONNRESET ? -errno
 							  : -ECONNREFUSED;
-		if (line[len] == '\n')
-			break;
-		if (++len == sizeof(line))
-			return -EPROTO;
+		len += (size_t)got;
 	}
 	return strncmp(line, "OK ", 3) ? -EPROTO : 0;
 }
@@ -197,7 +202,14 @@ int arcvmm_exec_run(int fd, const struct arcvmm_exec *x, int in, int out,
 						  x->limits[i].soft,
 						  x->limits[i].hard };
 	rc = agent_exec_run(fd, &c, in, out, err, control, &end, &e);
-	*exit = (struct arcvmm_exit){ end.code, end.signal, end.timed_out };
+	*exit = (struct arcvmm_exit){
+		.code = end.code,
+		.signal = end.signal,
+		.timed_out = end.timed_out,
+		.shutdown = end.shutdown,
+		.command_ns = end.command_ns,
+		.agent_ns = end.agent_ns,
+	};
 	return public_error(error, rc, &e);
 }
 

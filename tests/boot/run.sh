@@ -101,6 +101,12 @@ check console-file $? 0 "$(cat "$work/log")" 'into the file'
 out=$(run --root "$roots/root" -- sh -c 'echo b >/proc/sysrq-trigger; sleep 60')
 check reboot $? 120 "$out" ''
 
+out=$(run --root "$roots/root" -- sh -c 'kill -TERM 1; sleep 60')
+check reboot-in-order $? 120 "$out" ''
+out=$(run --root "$roots/root" -- sh -c \
+	'trap "echo told to end; exit 9" TERM; kill -USR2 1; sleep 60 & wait')
+check power-off-in-order $? 9 "$out" 'told to end'
+
 out=$(run --root "$roots/root" --console stdio -- \
 	sh -c 'echo c >/proc/sysrq-trigger; sleep 60')
 check panic $? 121 "$out" 'sysrq triggered crash'
@@ -185,8 +191,14 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	sleep 0.3
 done
 check resume-sets-clock 0 0 "off by $off" '^off by -\{0,1\}[01]$'
+{ vm exec box -- sh -c 'trap "" TERM; echo up; while :; do sleep 1; done'
+	echo "exit $?"; } >"$work/ended" &
+while [ ! -s "$work/ended" ]; do sleep 0.1; done
 vm stop box
 check stop $? 0 '' ''
+wait $!
+check stop-ends-exec 0 0 "$(paste -sd' ' "$work/ended"; cat "$work/err")" \
+	'^up exit 137$'
 vm exec box -- true
 check unknown-vm $? 125 "$(cat "$work/err")" 'no VM named'
 run -d --name dead --root "$roots/root" --serve >/dev/null

@@ -657,6 +657,90 @@ static void test_guest_dies(void **state)
 	kill((pid_t)w.pid, SIGKILL);
 }
 
+/* The guest's process 1 asks all to end: the host hears how it went. */
+static void test_exec_shutdown(void **state)
+{
+	static const char *const scripts[] = {
+		"exec sleep 60", "trap '' TERM; sleep 60 & wait; wait",
+		"trap 'echo bye; exit 3' TERM; sleep 60 & wait"
+	};
+	static const int codes[] = { 143, 137, 3 };
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct watcher w = { 0 };
+
+		w_start(&w, scripts[i]);
+		w_until(&w, has_started);
+		usleep(50000);
+		kill(guest, SIGTERM);
+		w_until(&w, has_ended);
+		assert_int_equal(w.ret, 0);
+		assert_int_equal(w.exit.code, codes[i]);
+		assert_int_equal(w.exit.signal,
+				 codes[i] > 128 ? codes[i] - 128 : 0);
+		assert_true(w.exit.shutdown);
+		assert_int_equal(w.out_bytes, i == 2 ? 4 : 0);
+		w_close(&w);
+	}
+}
+
+static void test_exec_times(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	run_sh(&o, "sleep 0.1", NULL);
+	assert_false(o.exit.shutdown);
+	assert_true(o.exit.command_ns >= 100 * NSEC_PER_MSEC);
+	assert_true(o.exit.agent_ns >= o.exit.command_ns);
+	assert_true(o.exit.agent_ns < 20 * NSEC_PER_SEC);
+}
+
+/* What an agent of before says of an end, and one of later. */
+static void test_exit_frames(void **state)
+{
+	static const char *const argv[] = { "true", NULL };
+	uint8_t e[AGENT_EXIT_TIMES_LEN + 9] = { 0 };
+	static const struct {
+		size_t len;
+		int ret;
+		uint64_t command_ns;
+	} cases[] = {
+		{ AGENT_EXIT_LEN - 1, -EPROTO, 0 },
+		{ AGENT_EXIT_LEN, 0, 0 },
+		{ AGENT_EXIT_TIMES_LEN - 1, 0, 0 },
+		{ AGENT_EXIT_TIMES_LEN, 0, 1234567890123 },
+		{ sizeof(e), 0, 1234567890123 },
+	};
+
+	(void)state;
+	put_le32(e, 9);
+	put_le32(e + 8, 0x80000000); /* of later */
+	put_le64(e + 12, 1234567890123);
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct frame_out o = { 0 };
+		struct watcher w = { 0 };
+		int sv[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+		frame_put_hello(&o, "x");
+		frame_put(&o, AGENT_EXIT, e, cases[i].len, NULL, 0);
+		assert_int_equal(frame_out_send(&o, sv[1]), 0);
+		w_start_fd(&w, (struct agent_exec_config){ .argv = argv },
+			   sv[0]);
+		w_until(&w, has_ended);
+		assert_int_equal(w.ret, cases[i].ret);
+		assert_int_equal(w.exit.code, w.ret ? 125 : 9);
+		assert_int_equal(w.exit.command_ns, cases[i].command_ns);
+		assert_false(w.exit.timed_out || w.exit.shutdown);
+		agent_exec_destroy(w.x);
+		loop_destroy(w.loop);
+		close(sv[1]);
+		frame_out_free(&o);
+	}
+}
+
 static void test_many(void **state)
 {
 	enum { N = 40 };
@@ -1070,6 +1154,9 @@ int main(void)
 		T(test_host_goes),
 		T(test_detach),
 		T(test_guest_dies),
+		T(test_exec_shutdown),
+		T(test_exec_times),
+		T(test_exit_frames),
 		T(test_many),
 		T(test_bad_agents),
 		T(test_silent_agent),
