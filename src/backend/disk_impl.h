@@ -17,6 +17,8 @@ struct disk {
 	int buffered_fd; /* cache=none: for what is not aligned; else -1 */
 	uint32_t memory_align; /* cache=none: of buffers */
 	unsigned under_way;
+	bool page_cache; /* it can be asked without waiting */
+	unsigned skip_cached; /* reads not to ask it for */
 	struct uring *uring; /* NULL: threads */
 	struct disk_request *first,
 		**last; /* queued, not submitted (threads) */

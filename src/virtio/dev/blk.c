@@ -10,7 +10,7 @@
  *
  * All chains waiting in a queue are queued to the disk and submitted together;
  * completions come in batches, and each queue that got some is published once
- * per batch. What the page cache knows is complete before notify returns.
+ * per batch. What the page cache holds is complete before notify returns.
  *
  * DISCARD and WRITE_ZEROES carry a list of ranges, which are done one after the
  * other. A driver that negotiated no FLUSH expects a write to be on the medium

@@ -192,6 +192,48 @@ static void read_and_write(void **state)
 	}
 }
 
+/* Forget the image's pages, but for its first @keep bytes. */
+static void cool(off_t keep)
+{
+	int fd = open(image, O_RDWR | O_CLOEXEC);
+	char byte;
+
+	assert_int_equal(fsync(fd), 0);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* no reading ahead */
+	for (off_t at = 0; at < keep; at += 4096)
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+/* What the page cache holds is taken from there, the rest is read. */
+static void partly_cached(void **state)
+{
+	(void)state;
+	for (unsigned w = 0; w < array_size(ways); w++) {
+		struct harness h;
+
+		if (!start_way(&h, ways[w], 0))
+			continue;
+		for (unsigned keep = 0; keep <= 65536; keep += 16384) {
+			uint64_t bump = h.bump;
+			struct req r = prepare(&h, T_IN, 0, 65536);
+			uint32_t *data = harness_ptr(&h, r.data, 65536);
+
+			cool(keep);
+			assert_int_equal(run(&h, 0, &r), S_OK);
+			for (unsigned i = 0; i < 16384; i++)
+				assert_int_equal(data[i], i / 128);
+			h.bump = bump;
+			/* And what was not tried after a miss. */
+			for (unsigned i = 0; i < 20; i++)
+				assert_int_equal(simple(&h, T_IN, 8 * i, 4096),
+						 S_OK);
+		}
+		harness_close(&h);
+	}
+}
+
 /* cache=none with memory the kernel would refuse for direct I/O. */
 static void unaligned_memory(void **state)
 {
@@ -726,6 +768,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(read_and_write),
+		cmocka_unit_test(partly_cached),
 		cmocka_unit_test(unaligned_memory),
 		cmocka_unit_test(any_framing),
 		cmocka_unit_test(refusals),
