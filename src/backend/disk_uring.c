@@ -55,14 +55,8 @@ static void turn(struct disk *d);
 
 static void signalled(struct loop_watch *w, uint32_t events)
 {
-	struct uring *u = container_of(w, struct uring, watch);
-	uint64_t drained;
-
 	(void)events;
-	/* I1: drain before looking. */
-	if (read(u->event_fd, &drained, sizeof(drained)) < 0)
-		bug_on(errno != EAGAIN);
-	turn(u->disk);
+	turn(container_of(w, struct uring, watch)->disk);
 }
 
 static void retry(struct loop_timer *t)
@@ -250,7 +244,9 @@ int uring_create(struct disk *d, unsigned depth)
 	rc = io_uring_register_eventfd(&u->ring, u->event_fd);
 	if (rc < 0)
 		goto fail;
-	rc = watch_open(&u->watch, d->loop, u->event_fd, EPOLLIN, signalled);
+	/* By edges, which every signal is: the eventfd need not be read. */
+	rc = watch_open(&u->watch, d->loop, u->event_fd, EPOLLIN | EPOLLET,
+			signalled);
 	if (rc < 0)
 		goto fail;
 	d->uring = u;

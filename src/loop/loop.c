@@ -7,8 +7,9 @@
  * is never touched after watch_close().
  *
  * Posting is a lock-free stack plus an eventfd. A poster pushes its node and
- * signals; the loop drains the eventfd *before* it takes the stack (I1), so a
- * push that comes after the take is announced by a signal that stays readable.
+ * signals; the loop has the signal *before* it takes the stack (I1), so a push
+ * that comes after the take is announced by another. The eventfd is watched by
+ * edges, which every write is, and never read.
  *
  * Deferred callbacks are a list run at the end of a turn. While it is not empty
  * the wait does not block, so one that defers itself again yields to events.
@@ -88,7 +89,7 @@ static uint64_t user_data(uint32_t slot, uint32_t generation)
 
 int loop_create(struct loop **out, const struct log *log)
 {
-	struct epoll_event ev = { .events = EPOLLIN,
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET,
 				  .data.u64 = user_data(SLOT_POST, 0) };
 	struct loop *l = calloc(1, sizeof(*l));
 	int rc;
@@ -538,14 +539,9 @@ int loop_turn(struct loop *l, int timeout_ms)
 	for (int i = 0; i < n; i++) {
 		uint32_t slot = (uint32_t)(ev[i].data.u64 >> 32);
 		struct loop_watch *w;
-		uint64_t drained;
 
-		if (slot == SLOT_POST) {
-			/* I1: drain before run_posts() looks. */
-			if (read(l->evfd, &drained, sizeof(drained)) < 0)
-				bug_on(errno != EAGAIN);
-			continue;
-		}
+		if (slot == SLOT_POST)
+			continue; /* run_posts() looks */
 		w = l->slots[slot].watch;
 		if (!w || w->generation != (uint32_t)ev[i].data.u64)
 			continue; /* closed since the event was fetched */
