@@ -11,7 +11,7 @@ build="gcc make pkg-config libc6-dev binutils musl-tools linux-libc-dev
 run="busybox-static"
 test="libcmocka-dev clang clang-format lld libclang-rt-14-dev libzydis-dev
 	qemu-system-x86 qemu-utils acpica-tools spin cpio e2fsprogs kmod xz-utils
-	gdb debootstrap passt python3 jq file procps"
+	gdb debootstrap passt python3 jq file procps libc6-dev-i386 lib32gcc-12-dev"
 
 want=
 for group in "$@"; do
