@@ -22,6 +22,7 @@
 #include "base/bug.h"
 #include "base/err.h"
 #include "base/util.h"
+#include "mem/racy.h"
 
 #define HUGE_PAGE MiB(2)
 
@@ -269,7 +270,7 @@ int gmem_read(const struct gmem *m, gpa_t at, void *buf, size_t len)
 	if (n < 0)
 		return n;
 	for (int i = 0; i < n; i++) {
-		memcpy(buf, iov[i].iov_base, iov[i].iov_len);
+		racy_copy(buf, iov[i].iov_base, iov[i].iov_len);
 		buf = (char *)buf + iov[i].iov_len;
 	}
 	return 0;
@@ -283,7 +284,7 @@ int gmem_write(const struct gmem *m, gpa_t at, const void *buf, size_t len)
 	if (n < 0)
 		return n;
 	for (int i = 0; i < n; i++) {
-		memcpy(iov[i].iov_base, buf, iov[i].iov_len);
+		racy_copy(iov[i].iov_base, buf, iov[i].iov_len);
 		buf = (const char *)buf + iov[i].iov_len;
 	}
 	return 0;
@@ -297,6 +298,6 @@ int gmem_fill(const struct gmem *m, gpa_t at, int byte, size_t len)
 	if (n < 0)
 		return n;
 	for (int i = 0; i < n; i++)
-		memset(iov[i].iov_base, byte, iov[i].iov_len);
+		racy_fill(iov[i].iov_base, byte, iov[i].iov_len);
 	return 0;
 }

@@ -40,9 +40,12 @@ format-check:
 
 #: unit-threads the unit tests of what runs on several threads (for SAN=thread)
 .PHONY: unit-threads
-thread_tests := $(filter %/test_loop %/virtio/test_core %/virtio/test_blk %/test_irq_threads %/test_vsock_worker,$(unit_bin))
+thread_tests := $(filter %/test_loop %/virtio/test_core %/virtio/test_blk \
+	%/test_irq_threads %/vsock/test_threads %/gdb/test_gdb %/vm/test_vm \
+	%/hv/test_soft_smp %/hv/test_kvm_irq %/hv/test_kvm_kick \
+	%/hv/test_kvm_vms,$(unit_bin))
 unit-threads: $(thread_tests)
-	@tools/run-tests.sh $(thread_tests)
+	@ARCVMM_TEST_ENGINE=soft tools/run-tests.sh $(thread_tests)
 
 #: test         all tests
 .PHONY: test test-suites

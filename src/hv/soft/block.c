@@ -10,7 +10,6 @@
 #include "hv/soft/soft.h"
 
 #define ARENA_BYTES (64ull << 20)
-#define RAW_MAX	    (SOFT_BLOCK_MAX * 15)
 
 /* Never written: no lookup finds it, so nothing can kill it. */
 const struct soft_block soft_no_block_ = { .tag = SOFT_TAG_DEAD };
@@ -144,7 +143,7 @@ void soft_code_flush(struct soft_cpu *cpu)
 	free_pages(c);
 	memset(c->free, 0, sizeof(c->free));
 	c->used = 0;
-	c->flushes++;
+	c->deaths++;
 	cpu->block = &soft_no_block;
 }
 
@@ -195,7 +194,7 @@ static void kill_block(struct soft_cpu *cpu, struct soft_block *b)
 	if (!c->hash[soft_hash(b->tag)])
 		c->hash[soft_hash(b->tag)] = &soft_no_block;
 	b->tag = SOFT_TAG_DEAD;
-	c->kills++;
+	c->deaths++;
 	/* If it is the one that runs: stop after this instruction. */
 	if (b == cpu->block && cpu->cur >= b->insn &&
 	    cpu->cur < b->insn + b->ninsn)
@@ -316,7 +315,8 @@ void soft_code_entered(struct soft_cpu *cpu, uint64_t pa)
 	p->epoch = epoch;
 	mem = soft_ram_page(cpu->vm, pa);
 	for (struct soft_block *b = p->blocks; b; b = b->page_next) {
-		if (memcmp(raw_bytes(b), mem + (b->tag & 0xfff), b->bytes)) {
+		if (racy_compare(raw_bytes(b), mem + (b->tag & 0xfff),
+				 b->bytes)) {
 			kill_page(cpu, pa);
 			return;
 		}
@@ -346,7 +346,7 @@ static void wait_for_writers(struct soft_cpu *cpu, uint64_t pa)
 		if (!to || to == cpu || !soft_mmu_writes(to, pa))
 			continue;
 		waited = true;
-		__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+		soft_wait_begin(cpu);
 		seen = __atomic_load_n(&to->code->acks, __ATOMIC_SEQ_CST);
 		send(to, pa);
 		for (unsigned k = 0;
@@ -360,21 +360,24 @@ static void wait_for_writers(struct soft_cpu *cpu, uint64_t pa)
 		}
 	}
 	if (waited) {
-		__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
-		/* What was asked of us meanwhile, before we store again. */
-		soft_code_messages(cpu);
+		soft_wait_end(cpu);
+		soft_code_messages(cpu); /* what was asked of us meanwhile */
 	}
 }
 
-/* Mark before reading: pairs with the fence in mmu.c's phys_store(). */
-static void mark(struct soft_cpu *cpu, uint64_t *bits, uint64_t pa)
+/*
+ * Mark before reading: pairs with the fence in mmu.c's phys_store(). @fresh: we
+ * have no blocks in the page. If there are marks then, they are another vCPU's,
+ * and it may still be waiting for the writers.
+ */
+static void mark(struct soft_cpu *cpu, uint64_t *bits, uint64_t pa, bool fresh)
 {
 	uint64_t mask = chunk_mask(pa, 15), old;
 
-	if ((__atomic_load_n(bits, __ATOMIC_RELAXED) & mask) == mask)
+	if (!fresh && (__atomic_load_n(bits, __ATOMIC_RELAXED) & mask) == mask)
 		return;
 	old = __atomic_fetch_or(bits, mask, __ATOMIC_SEQ_CST);
-	if (!old) {
+	if (!old || fresh) {
 		pa &= SOFT_PAGE_MASK;
 		soft_mmu_protect(cpu, pa);
 		wait_for_writers(cpu, pa);
@@ -465,19 +468,31 @@ static struct soft_block *decode_cross(struct soft_cpu *cpu, uint64_t la,
 
 /*
  * Decode from a copy made by one load: another CPU may be patching the bytes,
- * and we shall see an immediate before or after, not half of each.
+ * and we shall see an immediate before or after, not half of each. What was
+ * decoded goes to @raw.
  */
 static unsigned decode_at(struct insn *i, const uint8_t *page, unsigned at,
-			  unsigned mode, const struct soft_row **row)
+			  unsigned mode, const struct soft_row **row,
+			  uint8_t *raw)
 {
-	typedef long long sixteen
-		__attribute__((vector_size(16), aligned(1), may_alias));
-	sixteen copy;
+	unsigned avail = 16, len;
+	uint8_t copy[16];
 
-	if (at > 0x1000 - 16)
-		return soft_decode(i, page + at, 0x1000 - at, mode, row);
-	copy = *(const volatile sixteen *)(page + at);
-	return soft_decode(i, (const uint8_t *)&copy, 16, mode, row);
+	if (at > 0x1000 - 16) {
+		avail = 0x1000 - at;
+		racy_copy(copy, page + at, avail);
+	} else {
+		racy_ld128(copy, page + at);
+	}
+	len = soft_decode(i, copy, avail, mode, row);
+	memcpy(raw, copy, len);
+	return len;
+}
+
+/* Of the scratch block when it is full. */
+static uint8_t *scratch_raw(struct soft_code *c)
+{
+	return (uint8_t *)(c->scratch->insn + SOFT_BLOCK_MAX + 2);
 }
 
 /* Instructions from page offset *at into the scratch block: how many. */
@@ -488,6 +503,7 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *page,
 	unsigned start = (unsigned)(pa & 0xfff), n = 0;
 	unsigned max = cpu->mode & MODE_STEP ? 1 : SOFT_BLOCK_MAX;
 	struct insn *insn = cpu->code->scratch->insn;
+	bool fresh = !*page_slot(cpu->code, pa & SOFT_PAGE_MASK);
 	const struct soft_row *row;
 
 	*at = start;
@@ -496,8 +512,10 @@ static unsigned decode_run(struct soft_cpu *cpu, const uint8_t *page,
 		unsigned len;
 
 		insn[n].off = (uint16_t)(*at - start);
-		mark(cpu, bits, (pa & SOFT_PAGE_MASK) | *at);
-		len = decode_at(&insn[n], page, *at, cpu->mode, &row);
+		mark(cpu, bits, (pa & SOFT_PAGE_MASK) | *at, fresh);
+		fresh = false;
+		len = decode_at(&insn[n], page, *at, cpu->mode, &row,
+				scratch_raw(cpu->code) + (*at - start));
 		if (!len)
 			break;
 		if (row && row->attr & RA_REL && !(cpu->mode & MODE_STEP))
@@ -554,7 +572,7 @@ static struct soft_block *decode_block(struct soft_cpu *cpu, uint64_t la,
 	b->bytes = (uint16_t)(at - start);
 	b->tag = tag;
 	memcpy(b->insn, insn, (b->ninsn + 1u) * sizeof(*insn));
-	memcpy(raw_bytes(b), page + start, b->bytes);
+	memcpy(raw_bytes(b), scratch_raw(c), b->bytes);
 	h = &c->hash[soft_hash(tag)];
 	b->hash_next = *h == &soft_no_block ? NULL : *h;
 	*h = b;
@@ -607,10 +625,11 @@ void soft_enter(struct soft_cpu *cpu, uint64_t target)
 void soft_link(struct soft_cpu *cpu, struct insn *slot, uint64_t target)
 {
 	bool alive = cpu->block->tag != SOFT_TAG_DEAD;
-	unsigned flushes = cpu->code->flushes;
+	unsigned deaths = cpu->code->deaths;
 	struct soft_block *b = soft_block_at(cpu, target);
 
-	if (alive && flushes == cpu->code->flushes && b->tag != SOFT_TAG_DEAD) {
+	/* If blocks died meanwhile, @slot's may be another's now: even @b's. */
+	if (alive && deaths == cpu->code->deaths && b->tag != SOFT_TAG_DEAD) {
 		slot->aux = b;
 		slot->disp = (int64_t)b->tag;
 	}

@@ -65,7 +65,7 @@ struct soft_code {
 	struct soft_code_page *pages[1 << SOFT_PAGE_HASH];
 	uint8_t *arena; /* mapped once, used from the start */
 	size_t used;
-	unsigned flushes, kills;
+	unsigned deaths; /* of blocks, singly or all */
 	uint32_t acks; /* any thread: messages taken so often */
 	struct soft_block *free[SOFT_BLOCK_MAX + 2]; /* by insns */
 	struct soft_block *crosser[SOFT_CROSSERS];

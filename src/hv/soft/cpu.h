@@ -105,14 +105,8 @@ struct insn {
 enum {
 	SOFT_EV_KICK = 1 << 0, /* hv_vcpu_kick() */
 	SOFT_EV_IRQ = 1 << 1, /* ask the LAPIC: something may be deliverable */
-	SOFT_EV_NMI = 1 << 2,
-	SOFT_EV_SMI = 1 << 3, /* (never: no SMM) */
-	SOFT_EV_INIT = 1 << 4,
-	SOFT_EV_SIPI = 1 << 5, /* sipi_vector is valid */
-	SOFT_EV_CODE = 1 << 6, /* inval: pages whose blocks must go */
-	SOFT_EV_TLB = 1 << 7, /* drop writable TLB entries (dirty log) */
-	SOFT_EV_TIMER = 1 << 8, /* the LAPIC's deadline changed */
-	SOFT_EV_LOCAL = 1 << 9, /* own thread: look at the state again */
+	SOFT_EV_CODE = 1 << 2, /* block.h's messages: pages to kill, protect */
+	SOFT_EV_TLB = 1 << 3, /* drop writable TLB entries (dirty log) */
 };
 
 /* An exception or interrupt on its way into the guest. */
@@ -233,7 +227,10 @@ enum {
 	MODE_STEP = 1 << 2,
 };
 
-/* First-level TLB: see mmu.h. Tags are page | context. */
+/*
+ * First-level TLB: see mmu.c. Tags are page | context. Other vCPUs look at wtag
+ * and paddr (soft_mmu_writes()), so these two are stored atomically.
+ */
 #define SOFT_TLB_BITS  9
 #define SOFT_TLB_SIZE  (1u << SOFT_TLB_BITS)
 #define SOFT_XTLB_BITS 8
@@ -247,6 +244,19 @@ struct soft_xtlb {
 	uint64_t tag;
 	uint64_t paddr;
 };
+#define SOFT_TLB_NONE (~0ull) /* a tag that no access has */
+
+/* Not writable any more. */
+static inline void soft_tlb_protect(struct soft_tlb *t)
+{
+	__atomic_store_n(&t->wtag, SOFT_TLB_NONE, __ATOMIC_RELAXED);
+}
+
+static inline void soft_tlb_drop(struct soft_tlb *t)
+{
+	t->rtag = SOFT_TLB_NONE;
+	soft_tlb_protect(t);
+}
 
 struct soft_mmu;
 struct soft_code;
@@ -275,7 +285,7 @@ struct soft_cpu {
 	uint64_t cr0, cr2, cr3, cr4, efer, apic_base;
 	uint64_t dr[4], dr6, dr7;
 	uint64_t xcr0;
-	uint64_t msr[HV_MSR_COUNT]; /* kept as written; see sysmsr.c */
+	uint64_t msr[HV_MSR_COUNT]; /* kept as written; see msr.c */
 	uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
 
 	/* FXSAVE image: x87, MMX, XMM, MXCSR. */
@@ -292,7 +302,6 @@ struct soft_cpu {
 	uint8_t shadow; /* 1 STI, 2 MOV SS: until the next instruction ends */
 	bool nmi_masked; /* until IRET */
 	uint32_t mp_state; /* enum hv_x86_mp_state */
-	uint32_t sipi_vector; /* any thread, set before SOFT_EV_SIPI */
 	bool shutdown; /* triple fault */
 
 	struct soft_vm *vm;
@@ -309,13 +318,12 @@ struct soft_cpu {
 	unsigned ncpuid;
 
 	uint64_t tsc_offset; /* guest TSC = host TSC + this */
-	struct hv_counters counters; /* .instructions: without budget_used */
-	int64_t budget_start; /* what budget was when it was last filled */
+	struct hv_counters counters; /* read by any thread: soft_count() */
+	int64_t budget_start; /* what budget was when last counted from */
 	uint32_t acks; /* any thread: SOFT_EV_TLB taken so often */
 	bool running; /* any thread: between start and end of soft_run() */
 	struct hv_debug debug;
 	struct hv_exit *exit; /* where a handler leaves the reason */
-	bool want_exit;
 	struct soft_block *block; /* last one entered */
 	struct insn *cur; /* the instruction in a slow path; NULL: none */
 	struct insn *ip; /* op.h: next, in builds without tail calls */
@@ -328,8 +336,13 @@ struct soft_cpu {
 		unsigned len[2];
 		bool locked;
 	} rmw;
-	uint64_t bounce;
 };
+
+/* A counter has one writer and any reader. */
+static inline void soft_count(uint64_t *n, uint64_t by)
+{
+	__atomic_store_n(n, *n + by, __ATOMIC_RELAXED);
+}
 
 static inline struct soft_cpu *soft_cpu_of(struct hv_vcpu *v)
 {
@@ -519,7 +532,7 @@ void soft_io_check(struct soft_cpu *cpu, unsigned port, unsigned size);
 void soft_reset(struct soft_cpu *cpu, bool init);
 void soft_sipi(struct soft_cpu *cpu, unsigned vector);
 
-/* ---- SSE, MMX, x87 (softsse.c, softx87.c) ---- */
+/* ---- SSE, MMX, x87 (sse.c, x87.c) ---- */
 
 /*
  * Execute any instruction of the maps 0F, 0F38, 0F3A that names XMM or MMX

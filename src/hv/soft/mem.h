@@ -18,6 +18,7 @@
 
 #include "base/util.h"
 #include "hv/soft/cpu.h"
+#include "mem/racy.h"
 
 #define SOFT_PAGE_MASK (~0xfffull)
 /* In the size given to soft_ea_fast(): the operand is written. */
@@ -39,10 +40,8 @@
 #define SOFT_PLAIN 0
 #endif
 
+/* The low half word of a register. */
 typedef uint16_t soft_u16u __attribute__((aligned(1), may_alias));
-typedef uint32_t soft_u32u __attribute__((aligned(1), may_alias));
-typedef uint64_t soft_u64u __attribute__((aligned(1), may_alias));
-typedef uint8_t soft_u8u __attribute__((may_alias));
 
 /* Out of line; @size 1, 2, 4, 8. */
 uint64_t soft_ld_slow(struct soft_cpu *cpu, struct insn *i, uint64_t la,
@@ -102,7 +101,7 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, struct insn *i, uint64_t a,
 			((la + bits / 8 - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx; \
                                                                                \
 		if (likely(tag == t->rtag))                                    \
-			return *(volatile soft_u##bits##u *)(la + t->addend);  \
+			return racy_ld##bits((void *)(la + t->addend));        \
 		return (uint##bits##_t)SOFT_CALL_LD(soft_ld_slow, cpu, i, la,  \
 						    bits / 8);                 \
 	}                                                                      \
@@ -116,7 +115,7 @@ uint64_t soft_ea_slow(struct soft_cpu *cpu, struct insn *i, uint64_t a,
 			((la + bits / 8 - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx; \
                                                                                \
 		if (likely(tag == t->wtag))                                    \
-			*(volatile soft_u##bits##u *)(la + t->addend) = v;     \
+			racy_st##bits((void *)(la + t->addend), v);            \
 		else                                                           \
 			SOFT_CALL_ST(cpu, i, la, v, bits / 8);                 \
 	}

@@ -31,7 +31,6 @@
 #define L2_BITS	   11
 #define L2_SIZE	   (1u << L2_BITS)
 #define SPACES	   2046
-#define NO_TAG	   (~0ull)
 #define SMAP_OPEN  16
 #define LARGE_BITS 4096
 
@@ -86,11 +85,11 @@ static void drop_all(struct soft_cpu *cpu)
 	struct soft_mmu *m = cpu->mmu;
 
 	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++)
-		cpu->tlb[n].rtag = cpu->tlb[n].wtag = NO_TAG;
+		soft_tlb_drop(&cpu->tlb[n]);
 	for (unsigned n = 0; n < SOFT_XTLB_SIZE; n++)
-		cpu->xtlb[n].tag = NO_TAG;
+		cpu->xtlb[n].tag = SOFT_TLB_NONE;
 	for (unsigned n = 0; n < L2_SIZE; n++)
-		m->l2[n].tag = NO_TAG;
+		m->l2[n].tag = SOFT_TLB_NONE;
 	memset(m->space_of, 0, sizeof(m->space_of));
 	memset(m->large, 0, sizeof(m->large));
 	m->next_space = 1;
@@ -120,11 +119,8 @@ static void close_smap(struct soft_cpu *cpu)
 {
 	struct soft_mmu *m = cpu->mmu;
 
-	while (m->nsmap) {
-		struct soft_tlb *t = m->smap[--m->nsmap];
-
-		t->rtag = t->wtag = NO_TAG;
-	}
+	while (m->nsmap)
+		soft_tlb_drop(m->smap[--m->nsmap]);
 }
 
 void soft_mmu_context(struct soft_cpu *cpu)
@@ -203,15 +199,14 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, uint64_t la)
 {
 	struct soft_mmu *m = cpu->mmu;
 	unsigned h = large_hash(la);
-	struct soft_tlb *t = &cpu->tlb[(la >> 12) & (SOFT_TLB_SIZE - 1)];
 
 	if (m->large[h / 64] >> h % 64 & 1) {
 		soft_tlb_flush_all(cpu);
 		return;
 	}
-	t->rtag = t->wtag = NO_TAG;
-	cpu->xtlb[(la >> 12) & (SOFT_XTLB_SIZE - 1)].tag = NO_TAG;
-	m->l2[l2_index(la)].tag = NO_TAG;
+	soft_tlb_drop(&cpu->tlb[(la >> 12) & (SOFT_TLB_SIZE - 1)]);
+	cpu->xtlb[(la >> 12) & (SOFT_XTLB_SIZE - 1)].tag = SOFT_TLB_NONE;
+	m->l2[l2_index(la)].tag = SOFT_TLB_NONE;
 }
 
 void soft_tlb_flush_page_pcid(struct soft_cpu *cpu, uint64_t la, unsigned pcid)
@@ -220,18 +215,12 @@ void soft_tlb_flush_page_pcid(struct soft_cpu *cpu, uint64_t la, unsigned pcid)
 	soft_tlb_flush_page(cpu, la);
 }
 
-bool soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa)
+void soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa)
 {
-	bool had = false;
-
 	pa &= SOFT_PAGE_MASK;
-	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
-		if (cpu->tlb[n].paddr == pa && cpu->tlb[n].wtag != NO_TAG) {
-			cpu->tlb[n].wtag = NO_TAG;
-			had = true;
-		}
-	}
-	return had;
+	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++)
+		if (cpu->tlb[n].paddr == pa)
+			soft_tlb_protect(&cpu->tlb[n]);
 }
 
 bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa)
@@ -239,7 +228,8 @@ bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa)
 	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
 		const struct soft_tlb *t = &cpu->tlb[n];
 
-		if (__atomic_load_n(&t->wtag, __ATOMIC_SEQ_CST) != NO_TAG &&
+		if (__atomic_load_n(&t->wtag, __ATOMIC_SEQ_CST) !=
+			    SOFT_TLB_NONE &&
 		    __atomic_load_n(&t->paddr, __ATOMIC_RELAXED) == pa)
 			return true;
 	}
@@ -249,7 +239,31 @@ bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa)
 void soft_mmu_protect_all(struct soft_cpu *cpu)
 {
 	for (unsigned n = 0; n < SOFT_TLB_SIZE; n++)
-		cpu->tlb[n].wtag = NO_TAG;
+		soft_tlb_protect(&cpu->tlb[n]);
+}
+
+/* ---- writes that others must hear of ---- */
+
+static void mark_dirty(struct soft_ram *r, uint64_t pa)
+{
+	uint64_t page = (pa - r->base) >> 12;
+	unsigned long *log = __atomic_load_n(&r->dirty, __ATOMIC_ACQUIRE);
+
+	if (log)
+		__atomic_fetch_or(&log[page / 64], 1ul << page % 64,
+				  __ATOMIC_RELAXED);
+}
+
+/* [pa, pa + len) of @r, in one page, was written. */
+static void ram_written(struct soft_cpu *cpu, struct soft_ram *r, uint64_t pa,
+			unsigned len)
+{
+	mark_dirty(r, pa);
+	/* Pairs with the fence in block.c's decoder: it marks, then reads; we
+	 * have written, and look for marks. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&r->code[(pa - r->base) >> 12], __ATOMIC_RELAXED))
+		soft_code_stored(cpu, pa, len);
 }
 
 /* ---- the walk ---- */
@@ -259,11 +273,11 @@ struct found {
 	unsigned rights; /* PG_* */
 };
 
-static uint64_t *pte_host(struct soft_cpu *cpu, uint64_t pa)
+/* The entry at @pa of a paging structure, or NULL. */
+static void *pte_host(struct soft_cpu *cpu, uint64_t pa, struct soft_ram **r)
 {
-	uint8_t *page = soft_ram_page(cpu->vm, pa);
-
-	return page ? (uint64_t *)(page + (pa & 0xff8)) : NULL;
+	*r = soft_ram_at(cpu->vm, pa);
+	return *r ? (*r)->host + (pa - (*r)->base) : NULL;
 }
 
 static uint32_t check(struct soft_cpu *cpu, unsigned rights, enum access acc,
@@ -309,6 +323,8 @@ static uint32_t miss(struct soft_cpu *cpu, enum access acc,
 
 /* One level's entry and where it was read from. */
 struct level {
+	struct soft_ram *ram;
+	uint64_t pa;
 	uint64_t *host;
 	uint64_t val;
 };
@@ -341,7 +357,8 @@ again:
 		at &= PTE_ADDR;
 	}
 	for (n = 0;; n++, shift -= 9) {
-		lv[n].host = pte_host(cpu, at + (la >> shift & 511) * 8);
+		lv[n].pa = at + (la >> shift & 511) * 8;
+		lv[n].host = pte_host(cpu, lv[n].pa, &lv[n].ram);
 		lv[n].val = lv[n].host ? __atomic_load_n(lv[n].host,
 							 __ATOMIC_RELAXED)
 				       : ~0ull;
@@ -386,13 +403,15 @@ again:
 		uint64_t want =
 			PTE_A | (n == leaf && acc == ACC_WRITE ? PTE_D : 0);
 
-		if ((lv[n].val & want) != want) {
-			if (!__atomic_compare_exchange_n(
-				    lv[n].host, &lv[n].val, lv[n].val | want,
-				    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-				goto again;
-			lv[n].val |= want;
-		}
+		/* In ROM they stay as they are. */
+		if ((lv[n].val & want) == want || lv[n].ram->readonly)
+			continue;
+		if (!__atomic_compare_exchange_n(
+			    lv[n].host, &lv[n].val, lv[n].val | want, false,
+			    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			goto again;
+		lv[n].val |= want;
+		ram_written(cpu, lv[n].ram, lv[n].pa, 8);
 	}
 	if (lv[leaf].val & PTE_D)
 		f->rights |= PG_D;
@@ -404,17 +423,16 @@ static uint32_t walk_32(struct soft_cpu *cpu, uint64_t la, enum access acc,
 			enum soft_access how, bool debug, struct found *f)
 {
 	uint32_t *host[2], val[2] = { 0, 0 }, err;
+	struct soft_ram *ram[2];
+	uint64_t pa[2], at;
 	unsigned rights, n, leaf;
-	uint64_t at;
 
 again:
 	rights = PG_W | PG_U;
 	at = cpu->cr3 & 0xfffff000;
 	for (n = 0;; n++) {
-		uint64_t pa = at + (la >> (n ? 12 : 22) & 1023) * 4;
-		uint8_t *page = soft_ram_page(cpu->vm, pa);
-
-		host[n] = page ? (uint32_t *)(page + (pa & 0xffc)) : NULL;
+		pa[n] = at + (la >> (n ? 12 : 22) & 1023) * 4;
+		host[n] = pte_host(cpu, pa[n], &ram[n]);
 		val[n] = host[n] ? __atomic_load_n(host[n], __ATOMIC_RELAXED)
 				 : 0;
 		if (!(val[n] & PTE_P))
@@ -451,13 +469,14 @@ again:
 			(uint32_t)(PTE_A |
 				   (n == leaf && acc == ACC_WRITE ? PTE_D : 0));
 
-		if ((val[n] & want) != want) {
-			if (!__atomic_compare_exchange_n(
-				    host[n], &val[n], val[n] | want, false,
-				    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-				goto again;
-			val[n] |= want;
-		}
+		if ((val[n] & want) == want || ram[n]->readonly)
+			continue;
+		if (!__atomic_compare_exchange_n(
+			    host[n], &val[n], val[n] | want, false,
+			    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			goto again;
+		val[n] |= want;
+		ram_written(cpu, ram[n], pa[n], 4);
 	}
 	if (val[leaf] & PTE_D)
 		f->rights |= PG_D;
@@ -525,7 +544,7 @@ static struct found translate(struct soft_cpu *cpu, uint64_t la,
 		err = walk_32(cpu, la, acc, how, false, &f);
 	if (unlikely(err)) {
 		/* A fault invalidates what the TLB had for the page. */
-		m->l2[x].tag = NO_TAG;
+		m->l2[x].tag = SOFT_TLB_NONE;
 		soft_page_fault(cpu, la, err & ~PF_FAULT);
 	}
 	m->l2[x].tag = page | (f.rights & PG_G ? 0 : m->space);
@@ -575,22 +594,56 @@ uint64_t soft_fetch_pa(struct soft_cpu *cpu, uint64_t la)
 
 /* ---- physical access ---- */
 
-static void mark_dirty(struct soft_ram *r, uint64_t pa)
+/* Any size; 1, 2, 4, 8 by one access. */
+static inline uint64_t ram_load(const void *p, unsigned size)
 {
-	uint64_t page = (pa - r->base) >> 12;
-	unsigned long *log = __atomic_load_n(&r->dirty, __ATOMIC_ACQUIRE);
+	uint64_t v = 0;
 
-	if (log)
-		__atomic_fetch_or(&log[page / 64], 1ul << page % 64,
-				  __ATOMIC_RELAXED);
+	switch (size) {
+	case 1:
+		return racy_ld8(p);
+	case 2:
+		return racy_ld16(p);
+	case 4:
+		return racy_ld32(p);
+	case 8:
+		return racy_ld64(p);
+	}
+	racy_copy(&v, p, size);
+	return v;
+}
+
+static inline void ram_store(void *p, unsigned size, uint64_t v)
+{
+	switch (size) {
+	case 1:
+		racy_st8(p, (uint8_t)v);
+		break;
+	case 2:
+		racy_st16(p, (uint16_t)v);
+		break;
+	case 4:
+		racy_st32(p, (uint32_t)v);
+		break;
+	case 8:
+		racy_st64(p, v);
+		break;
+	default:
+		racy_copy(p, &v, size);
+	}
+}
+
+void soft_wait_begin(struct soft_cpu *cpu)
+{
+	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
 }
 
 /*
- * While we wait for the bus, sync_writers() (vm.c) and wait_for_writers()
- * (block.c) do not wait for us. Instead we look afterwards whether they asked, before the instruction can write again:
- * the store of `running` there and the load of `events` here are both seq_cst.
+ * Who did not wait for us counts on our looking now, before we write again: the
+ * store of `running` here and the load of `events` pair with the `or` into
+ * `events` and the load of `running` there, all seq_cst.
  */
-static void bus_done(struct soft_cpu *cpu)
+void soft_wait_end(struct soft_cpu *cpu)
 {
 	__atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) &
@@ -603,9 +656,9 @@ uint64_t soft_bus_read(struct soft_cpu *cpu, enum bus_space space,
 {
 	uint64_t v;
 
-	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+	soft_wait_begin(cpu);
 	bus_read(cpu->hv.vm->config.bus, space, addr, len, &v);
-	bus_done(cpu);
+	soft_wait_end(cpu);
 	return len < 8 ? v & ((1ull << 8 * len) - 1) : v;
 }
 
@@ -614,9 +667,9 @@ void soft_bus_write(struct soft_cpu *cpu, enum bus_space space, uint64_t addr,
 {
 	if (len < 8)
 		val &= (1ull << 8 * len) - 1;
-	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
+	soft_wait_begin(cpu);
 	bus_write(cpu->hv.vm->config.bus, space, addr, len, val);
-	bus_done(cpu);
+	soft_wait_end(cpu);
 }
 
 /* [pa, pa + len) is in one page. */
@@ -625,23 +678,9 @@ static uint64_t phys_load(struct soft_cpu *cpu, uint64_t pa, unsigned len)
 	struct soft_ram *r = soft_ram_at(cpu->vm, pa);
 	uint64_t v = 0;
 
-	if (likely(r)) {
-		const uint8_t *p = r->host + (pa - r->base);
-
-		switch (len) {
-		case 1:
-			return *(const volatile uint8_t *)p;
-		case 2:
-			return *(const volatile soft_u16u *)p;
-		case 4:
-			return *(const volatile soft_u32u *)p;
-		case 8:
-			return *(const volatile soft_u64u *)p;
-		}
-		memcpy(&v, p, len);
-		return v;
-	}
-	cpu->counters.mmio++;
+	if (likely(r))
+		return ram_load(r->host + (pa - r->base), len);
+	soft_count(&cpu->counters.mmio, 1);
 	if (lapic_mmio_hit(cpu->lapic, pa))
 		return lapic_mmio_read(cpu->lapic, pa & 0xfff, len);
 	if (pa - IRQCHIP_IOAPIC_BASE < IRQCHIP_IOAPIC_SIZE)
@@ -661,35 +700,13 @@ static void phys_store(struct soft_cpu *cpu, uint64_t pa, unsigned len,
 	struct soft_ram *r = soft_ram_at(cpu->vm, pa);
 
 	if (likely(r)) {
-		uint8_t *p = r->host + (pa - r->base);
-
 		if (r->readonly)
 			return;
-		switch (len) {
-		case 1:
-			*(volatile uint8_t *)p = (uint8_t)v;
-			break;
-		case 2:
-			*(volatile soft_u16u *)p = (uint16_t)v;
-			break;
-		case 4:
-			*(volatile soft_u32u *)p = (uint32_t)v;
-			break;
-		case 8:
-			*(volatile soft_u64u *)p = v;
-			break;
-		default:
-			memcpy(p, &v, len);
-		}
-		mark_dirty(r, pa);
-		/* Pairs with the fence in block.c's decoder: it marks, then
-		 * reads; we write, then look for marks. */
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (r->code[(pa - r->base) >> 12])
-			soft_code_stored(cpu, pa, len);
+		ram_store(r->host + (pa - r->base), len, v);
+		ram_written(cpu, r, pa, len);
 		return;
 	}
-	cpu->counters.mmio++;
+	soft_count(&cpu->counters.mmio, 1);
 	if (lapic_mmio_hit(cpu->lapic, pa)) {
 		lapic_mmio_write(cpu->lapic, pa & 0xfff, len, v);
 		/* EOI, TPR: something may be deliverable now. */
@@ -749,18 +766,18 @@ static void fill(struct soft_cpu *cpu, uint64_t la, const struct found *f,
 	}
 	/* Never a write tag with another page's address: soft_mmu_writes(). */
 	if (t->rtag != tag || t->paddr != f->pa)
-		t->wtag = NO_TAG;
+		soft_tlb_protect(t);
 	t->rtag = tag;
 	t->addend =
 		(uint64_t)(r->host + (f->pa - r->base)) - (la & SOFT_PAGE_MASK);
-	t->paddr = f->pa;
+	__atomic_store_n(&t->paddr, f->pa, __ATOMIC_RELAXED);
 	if (acc == ACC_WRITE && !r->readonly) {
 		mark_dirty(r, f->pa);
 		/* As in phys_store(): the entry first, then the marks. */
 		__atomic_store_n(&t->wtag, tag, __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&r->code[(f->pa - r->base) >> 12],
 				    __ATOMIC_SEQ_CST))
-			t->wtag = NO_TAG;
+			soft_tlb_protect(t);
 	}
 }
 
@@ -836,20 +853,8 @@ uint64_t soft_read(struct soft_cpu *cpu, uint64_t la, unsigned size,
 	struct soft_tlb *t = &cpu->tlb[(la >> 12) & (SOFT_TLB_SIZE - 1)];
 
 	if (how == SOFT_DATA &&
-	    t->rtag == (((la + size - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx)) {
-		const uint8_t *p = (const uint8_t *)(la + t->addend);
-
-		switch (size) {
-		case 1:
-			return *(const volatile uint8_t *)p;
-		case 2:
-			return *(const volatile soft_u16u *)p;
-		case 4:
-			return *(const volatile soft_u32u *)p;
-		default:
-			return *(const volatile soft_u64u *)p;
-		}
-	}
+	    t->rtag == (((la + size - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx))
+		return ram_load((const void *)(la + t->addend), size);
 	return read_any(cpu, la, size, how);
 }
 
@@ -858,23 +863,10 @@ void soft_write(struct soft_cpu *cpu, uint64_t la, unsigned size, uint64_t val,
 {
 	void *p = how == SOFT_DATA ? soft_wptr(cpu, la, size) : NULL;
 
-	if (!p) {
+	if (p)
+		ram_store(p, size, val);
+	else
 		write_any(cpu, la, size, val, how);
-		return;
-	}
-	switch (size) {
-	case 1:
-		*(volatile uint8_t *)p = (uint8_t)val;
-		break;
-	case 2:
-		*(volatile soft_u16u *)p = (uint16_t)val;
-		break;
-	case 4:
-		*(volatile soft_u32u *)p = (uint32_t)val;
-		break;
-	default:
-		*(volatile soft_u64u *)p = val;
-	}
 }
 
 void soft_read_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len,
@@ -886,7 +878,7 @@ void soft_read_bytes(struct soft_cpu *cpu, uint64_t la, void *buf, unsigned len,
 	check_end(cpu, la, len);
 	if (how == SOFT_DATA &&
 	    t->rtag == (((la + len - 1) & SOFT_PAGE_MASK) | cpu->tlb_ctx)) {
-		memcpy(buf, (const void *)(la + t->addend), len);
+		racy_copy(buf, (const void *)(la + t->addend), len);
 		return;
 	}
 	while (len) {
@@ -907,7 +899,7 @@ void soft_write_bytes(struct soft_cpu *cpu, uint64_t la, const void *buf,
 	void *p = how == SOFT_DATA ? soft_wptr(cpu, la, len) : NULL;
 
 	if (p) {
-		memcpy(p, buf, len);
+		racy_copy(p, buf, len);
 		return;
 	}
 	soft_probe_write(cpu, la, len, how);
@@ -961,8 +953,13 @@ void *soft_fill_write(struct soft_cpu *cpu, struct insn *i, uint64_t la,
 		watch(cpu, la, size, ACC_WRITE);
 	f = translate(cpu, la, ACC_WRITE, SOFT_DATA);
 	fill(cpu, la, &f, ACC_WRITE);
+	/* With the entry in place nobody decodes the page before our block's
+	 * end; without it there is code, or it is not RAM. */
+	if (likely(!(cpu->mode & MODE_STEP)))
+		return soft_wptr(cpu, la, size);
 	r = soft_ram_at(cpu->vm, f.pa);
-	if (!r || r->readonly || r->code[(f.pa - r->base) >> 12])
+	if (!r || r->readonly ||
+	    __atomic_load_n(&r->code[(f.pa - r->base) >> 12], __ATOMIC_RELAXED))
 		return NULL;
 	mark_dirty(r, f.pa);
 	return r->host + (f.pa - r->base) + (la & 0xfff);

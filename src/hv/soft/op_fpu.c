@@ -236,7 +236,7 @@ static __attribute__((noinline)) void load_fcw(uint16_t v)
 static inline __attribute__((always_inline)) bool
 x87_fldcw_lean(struct soft_cpu *cpu, struct insn *i)
 {
-	soft_u16u *p;
+	void *p;
 	uint32_t v;
 
 	if (unlikely(!cpu->x87_live))
@@ -244,7 +244,7 @@ x87_fldcw_lean(struct soft_cpu *cpu, struct insn *i)
 	p = mem_ptr(cpu, i, false);
 	if (unlikely(!p))
 		return false;
-	v = *(volatile soft_u16u *)p;
+	v = racy_ld16(p);
 	if (unlikely((v & 0x3f) != 0x3f))
 		return false;
 	load_fcw((uint16_t)v); /* the value that was checked */

@@ -3,8 +3,9 @@
  *
  * REP commits RSI, RDI, RCX after every element (or run of elements), so a
  * fault in the middle leaves a state from which the same instruction goes on.
- * Between runs it looks at cpu->events and leaves with RIP at itself. Runs of
- * MOVS and STOS that stay within pages are one memcpy or fill.
+ * Between runs it looks at cpu->events, and now and then at the time, and leaves
+ * with RIP at itself. Runs of MOVS and STOS that stay within pages are one copy
+ * or fill.
  */
 #include <string.h>
 
@@ -145,7 +146,7 @@ static void ins1(struct soft_cpu *cpu, struct insn *i)
 	la = str_la(cpu, i, X86_ES, cpu->gpr[X86_RDI], true);
 	/* The device is read once: the store must not fault after that. */
 	soft_probe_write(cpu, la, size, SOFT_DATA);
-	cpu->counters.pio++;
+	soft_count(&cpu->counters.pio, 1);
 	soft_write(cpu, la, size, soft_bus_read(cpu, BUS_PIO, port, size),
 		   SOFT_DATA);
 	advance(cpu, i, X86_RDI, step(cpu, i));
@@ -159,7 +160,7 @@ static void outs1(struct soft_cpu *cpu, struct insn *i)
 	soft_at(cpu, i);
 	soft_io_check(cpu, port, size);
 	v = load(cpu, i, str_la(cpu, i, i->seg, cpu->gpr[X86_RSI], false));
-	cpu->counters.pio++;
+	soft_count(&cpu->counters.pio, 1);
 	soft_bus_write(cpu, BUS_PIO, port, size, v);
 	advance(cpu, i, X86_RSI, step(cpu, i));
 }
@@ -199,9 +200,9 @@ static uint64_t movs_run(struct soft_cpu *cpu, struct insn *i, uint64_t n)
 		if (i->osize != 1)
 			return 0;
 		for (uint64_t k = 0; k < len; k++)
-			((volatile uint8_t *)d)[k] = s[k];
+			racy_st8(d + k, racy_ld8(s + k));
 	} else {
-		memmove(d, s, len);
+		racy_copy(d, s, len);
 	}
 	cpu->gpr[X86_RSI] += len;
 	cpu->gpr[X86_RDI] += len;
@@ -221,31 +222,41 @@ static uint64_t stos_run(struct soft_cpu *cpu, struct insn *i, uint64_t n)
 		return 0;
 	switch (i->osize) {
 	case 1:
-		memset(d, (int)(uint8_t)v, n);
+		racy_fill(d, (uint8_t)v, n);
 		break;
 	case 2:
 		for (uint64_t k = 0; k < n; k++)
-			((soft_u16u *)d)[k] = (uint16_t)v;
+			racy_st16(d + 2 * k, (uint16_t)v);
 		break;
 	case 4:
 		for (uint64_t k = 0; k < n; k++)
-			((soft_u32u *)d)[k] = (uint32_t)v;
+			racy_st32(d + 4 * k, (uint32_t)v);
 		break;
 	default:
 		if (v) {
 			for (uint64_t k = 0; k < n; k++)
-				((soft_u64u *)d)[k] = v;
+				racy_st64(d + 8 * k, v);
 		} else {
-			memset(d, 0, n * 8);
+			racy_fill(d, 0, n * 8);
 		}
 	}
 	cpu->gpr[X86_RDI] += n * i->osize;
 	return n;
 }
 
+/* Elements, or runs of up to a page, between two looks at the clock. */
+#define ROUNDS 1024
+
+/* The run loop shall look at the clock: use the budget up, uncounted. */
+static void look_at_clock(struct soft_cpu *cpu)
+{
+	cpu->budget_start -= cpu->budget + 1;
+	cpu->budget = -1;
+}
+
 /*
- * REP: false when it must be gone on with later (an event, or single step): the
- * handler then leaves with RIP at this instruction.
+ * REP: false when it must be gone on with later (an event, time, or single
+ * step): the handler then leaves with RIP at this instruction.
  */
 static inline __attribute__((always_inline)) bool
 repeat(struct soft_cpu *cpu, struct insn *i,
@@ -260,6 +271,10 @@ repeat(struct soft_cpu *cpu, struct insn *i,
 		if (k && (cpu->mode & MODE_STEP ||
 			  __atomic_load_n(&cpu->events, __ATOMIC_RELAXED)))
 			return false;
+		if (unlikely(k == ROUNDS)) {
+			look_at_clock(cpu);
+			return false;
+		}
 		if (run && !(cpu->mode & MODE_STEP))
 			did = run(cpu, i, n);
 		if (!did) {

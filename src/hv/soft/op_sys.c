@@ -456,13 +456,13 @@ SYS_END(mov_to_dr, mov_to_dr_any(cpu, i))
 static void do_in(struct soft_cpu *cpu, unsigned port, unsigned size)
 {
 	soft_io_check(cpu, port, size);
-	cpu->counters.pio++;
+	soft_count(&cpu->counters.pio, 1);
 	soft_put_reg(cpu, 0, size, soft_bus_read(cpu, BUS_PIO, port, size));
 }
 static void do_out(struct soft_cpu *cpu, unsigned port, unsigned size)
 {
 	soft_io_check(cpu, port, size);
-	cpu->counters.pio++;
+	soft_count(&cpu->counters.pio, 1);
 	soft_bus_write(cpu, BUS_PIO, port, size, cpu->gpr[0]);
 }
 SYS_END(in_i, do_in(cpu, (uint8_t)i->imm, i->osize))

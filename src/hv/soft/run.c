@@ -151,7 +151,7 @@ void soft_mode_changed(struct soft_cpu *cpu)
 		mode |= MODE_STEP;
 		/* Every access must come to watch() in mmu.c. */
 		for (unsigned n = 0; n < SOFT_TLB_SIZE; n++)
-			cpu->tlb[n].rtag = cpu->tlb[n].wtag = ~0ull;
+			soft_tlb_drop(&cpu->tlb[n]);
 	}
 	cpu->mode = mode;
 	soft_mmu_context(cpu);
@@ -266,7 +266,7 @@ static bool take_interrupt(struct soft_cpu *cpu)
 	vector = lapic_accept(cpu->lapic);
 	if (vector < 0)
 		return false;
-	cpu->counters.irqs++;
+	soft_count(&cpu->counters.irqs, 1);
 	cpu->mp_state = HV_X86_RUNNABLE;
 	cpu->inject = (struct soft_event){ .kind = SOFT_EXTERNAL,
 					   .vector = (uint8_t)vector };
@@ -289,11 +289,19 @@ static bool take_events(struct soft_cpu *cpu)
 	if (ev & SOFT_EV_IRQ)
 		cpu->irq_wait = true;
 	if (ev & SOFT_EV_KICK) {
-		cpu->counters.kicks++;
+		soft_count(&cpu->counters.kicks, 1);
 		cpu->exit->reason = HV_EXIT_KICKED;
 		return true;
 	}
 	return false;
+}
+
+/* What the budget says, to where others may read it. */
+static void count_instructions(struct soft_cpu *cpu)
+{
+	soft_count(&cpu->counters.instructions,
+		   (uint64_t)(cpu->budget_start - cpu->budget));
+	cpu->budget_start = cpu->budget;
 }
 
 /* mp_state is not RUNNABLE and nothing woke it: sleep once. */
@@ -301,7 +309,8 @@ static void halt(struct soft_cpu *cpu)
 {
 	uint64_t until = lapic_sleep_begin(cpu->lapic);
 
-	cpu->counters.halts++;
+	soft_count(&cpu->counters.halts, 1);
+	count_instructions(cpu);
 	nap(cpu, waits_for_sipi(cpu) ? UINT64_MAX : until);
 	lapic_sleep_end(cpu->lapic);
 	cpu->irq_wait = true;
@@ -309,8 +318,7 @@ static void halt(struct soft_cpu *cpu)
 
 static void refill(struct soft_cpu *cpu)
 {
-	cpu->counters.instructions +=
-		(uint64_t)(cpu->budget_start - cpu->budget);
+	count_instructions(cpu);
 	cpu->budget = cpu->budget_start = BUDGET;
 	if (lapic_timer_deadline(cpu->lapic) <= clock_ns()) {
 		lapic_timer_poll(cpu->lapic);
@@ -374,12 +382,12 @@ static bool step(struct soft_cpu *cpu)
 
 	if (!(cpu->rflags & FL_RF))
 		hits = code_breakpoint(cpu, dr7, dr);
-	if (hits) {
+	if (hits && mine) {
 		/* The one who looks must be able to go on from here. */
 		cpu->rflags |= FL_RF;
-		if (mine)
-			return debug_exit(cpu, hits);
-		cpu->rflags &= ~(uint64_t)FL_RF;
+		return debug_exit(cpu, hits);
+	}
+	if (hits) {
 		cpu->inject = (struct soft_event){ .kind = SOFT_FAULT,
 						   .vector = X86_DB,
 						   .dr6 = hits };
@@ -482,13 +490,13 @@ int soft_run(struct soft_cpu *cpu, struct hv_exit *exit)
 		}
 		go(cpu, soft_block_at(cpu, cpu->rip));
 	}
-	cpu->cur = NULL;
-	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
-	return 0;
+	goto out;
 shutdown:
 	cpu->shutdown = true;
-	cpu->cur = NULL;
 	exit->reason = HV_EXIT_SHUTDOWN;
+out:
+	cpu->cur = NULL;
+	count_instructions(cpu);
 	__atomic_store_n(&cpu->running, false, __ATOMIC_SEQ_CST);
 	return 0;
 }

@@ -62,18 +62,20 @@ void soft_mmu_context(struct soft_cpu *cpu);
 /* The physical address of a fetch from @la; faults. Fills the execute TLB. */
 uint64_t soft_fetch_pa(struct soft_cpu *cpu, uint64_t la);
 /*
- * The bus, from a vCPU: may wait for a loop's lock, so for the dirty log this
- * vCPU counts as one that does not run.
+ * Around a wait for others: meanwhile sync_writers() (vm.c) and
+ * wait_for_writers() (block.c) do not wait for this vCPU.
  */
+void soft_wait_begin(struct soft_cpu *cpu);
+void soft_wait_end(struct soft_cpu *cpu);
+/* The bus, from a vCPU: may wait, for a loop's lock. */
 uint64_t soft_bus_read(struct soft_cpu *cpu, enum bus_space space,
 		       uint64_t addr, unsigned len);
 void soft_bus_write(struct soft_cpu *cpu, enum bus_space space, uint64_t addr,
 		    unsigned len, uint64_t val);
 /* As a debugger sees it: no fault, no A/D update. */
 bool soft_translate(struct soft_cpu *cpu, uint64_t la, uint64_t *pa);
-/* No TLB entry of this vCPU may write to physical page @pa any more; true if
- * one could. */
-bool soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa);
+/* No TLB entry of this vCPU may write to physical page @pa any more. */
+void soft_mmu_protect(struct soft_cpu *cpu, uint64_t pa);
 /* Has @cpu an entry that can write to page @pa? From another's thread. */
 bool soft_mmu_writes(const struct soft_cpu *cpu, uint64_t pa);
 /* Drop all first-level write permission (dirty log). */

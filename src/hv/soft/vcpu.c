@@ -221,10 +221,9 @@ int soft_vcpu_set_debug(struct hv_vcpu *v, const struct hv_debug *d)
 int soft_vcpu_run(struct hv_vcpu *v, struct hv_exit *exit)
 {
 	struct soft_cpu *cpu = soft_cpu_of(v);
-
 	int rc;
 
-	cpu->counters.exits++;
+	soft_count(&cpu->counters.exits, 1);
 	soft_fp_enter(cpu);
 	rc = soft_run(cpu, exit);
 	soft_fp_leave(cpu);
@@ -248,10 +247,18 @@ int soft_vcpu_translate(struct hv_vcpu *v, uint64_t va, gpa_t *out)
 
 void soft_vcpu_counters(struct hv_vcpu *v, struct hv_counters *out)
 {
-	const struct soft_cpu *cpu = soft_cpu_of(v);
+	const struct hv_counters *c = &soft_cpu_of(v)->counters;
 
-	*out = cpu->counters;
+	*out = (struct hv_counters){
+		.exits = __atomic_load_n(&c->exits, __ATOMIC_RELAXED),
+		.mmio = __atomic_load_n(&c->mmio, __ATOMIC_RELAXED),
+		.pio = __atomic_load_n(&c->pio, __ATOMIC_RELAXED),
+		.halts = __atomic_load_n(&c->halts, __ATOMIC_RELAXED),
+		.kicks = __atomic_load_n(&c->kicks, __ATOMIC_RELAXED),
+		.irqs = __atomic_load_n(&c->irqs, __ATOMIC_RELAXED),
+		.instructions =
+			__atomic_load_n(&c->instructions, __ATOMIC_RELAXED),
+	};
 	/* What would have been an exit of a hardware engine is one here. */
 	out->exits += out->mmio + out->pio + out->halts;
-	out->instructions += (uint64_t)(cpu->budget_start - cpu->budget);
 }

@@ -245,7 +245,8 @@ static size_t log_bytes(const struct soft_ram *r)
 static void sync_writers(struct soft_vm *vm)
 {
 	for (unsigned n = 0; n < vm->ncpus; n++) {
-		struct soft_cpu *cpu = vm->cpu[n];
+		struct soft_cpu *cpu =
+			__atomic_load_n(&vm->cpu[n], __ATOMIC_ACQUIRE);
 		struct timespec brief = { .tv_nsec = 1000000 };
 		uint32_t seen;
 

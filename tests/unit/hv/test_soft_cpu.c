@@ -1,10 +1,11 @@
 /*
  * What only an interpreter can get wrong: code that changes under it, faults in
- * the middle of string instructions and of stores that cross pages, stepping,
- * data breakpoints, and the sleep of HLT.
+ * the middle of string instructions and of stores that cross pages, interrupts
+ * of long ones, stepping, data breakpoints, what the page walker writes.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "hv/hvkit.h"
 #include "test.h"
@@ -76,6 +77,153 @@ static void device_writes_code(void **state)
 	assert_int_equal(k.out[0].value, 1);
 	assert_int_equal(k.out[1].value, 2);
 	hvkit_close(&k);
+}
+
+/*
+ * Another process (a vhost-user back end) changes a page, which is seen when the
+ * page is entered next. Here that is by a jump out of the page to its own alias,
+ * 1 GiB up: the jumping block dies while its successor, as long, is made.
+ */
+GUEST(alias_start, "mov $0x102000, %eax\n"
+		   "jmp *%rax\n");
+GUEST(alias_page, "nop\n"
+		  "nop\n"
+		  "mov $0x600, %edx\n"
+		  "out %al, %dx\n" /* the other process writes */
+		  "nop\n"
+		  "nop\n"
+		  ".byte 0xe9\n" /* jmp to 1, in the alias */
+		  ".long 0x40000000 + 1f - . - 4\n"
+		  "1: mov $0x600d, %eax\n"
+		  "nop\n"
+		  "jmp 2f\n"
+		  "ud2\n"
+		  "2:" OUT_AX GUEST_END);
+
+static void rewrite(void *dev, uint64_t off, unsigned len, uint64_t val)
+{
+	struct hvkit *k = dev;
+	uint8_t *page = gmem_ptr(k->mem, gpa(0x102000), 1, false);
+
+	(void)off;
+	(void)len;
+	(void)val;
+	page[0] = 0xf4;
+	hv_irq_line(k->vm, 9, true);
+	hv_irq_line(k->vm, 9, false);
+}
+
+static void add_rewriter(struct hvkit *k)
+{
+	static const struct bus_ops ops = { .write = rewrite };
+	struct err e;
+
+	assert_int_equal(bus_add(k->bus, BUS_PIO, 0x600, 1, &ops, k, NULL, &e),
+			 0);
+}
+
+static void link_outlives_block(void **state)
+{
+	struct hvkit k;
+
+	(void)state;
+	hvkit_open_or_skip(&k, 1, add_rewriter);
+	hvkit_load(&k, 0, alias_start, alias_start_end, 0);
+	hvkit_put(&k, 0x102000, alias_page, alias_page_end);
+	hvkit_set64(&k, 0x4000, 0x87); /* PDE: 1 GiB is 0 again */
+	hvkit_run(&k, 0);
+	assert_int_equal(k.outs, 1);
+	assert_int_equal(k.out[0].value, 0x600d);
+	hvkit_close(&k);
+}
+
+/*
+ * The timer interrupts a string instruction of some milliseconds: the handler
+ * finds elements left.
+ */
+GUEST(rep_code, "mov $0xfee00000, %ebx\n"
+		"movl $0x1ff, 0xf0(%rbx)\n"
+		"movl $0x40041, 0x320(%rbx)\n" /* TSC deadline */
+		"rdtsc\n"
+		"add $200000, %eax\n"
+		"adc $0, %edx\n"
+		"mov $0x6e0, %ecx\n"
+		"wrmsr\n"
+		"mov $0x100000, %esi\n"
+		"mov $0x2f0000, %ecx\n"
+		"sti\n"
+		"rep lodsb\n"
+		"ud2\n");
+GUEST(rep_irq, "mov %ecx, %eax\n" OUT_AX GUEST_END);
+
+static void string_interrupted(void **state)
+{
+	struct hvkit k;
+
+	(void)state;
+	open_kit(&k, rep_code, rep_code_end);
+	hvkit_put(&k, HVKIT_CODE + 0x800, rep_irq, rep_irq_end);
+	hvkit_gate(&k, 0x41, HVKIT_CODE + 0x800);
+	hvkit_run(&k, 0);
+	assert_int_equal(k.outs, 1);
+	assert_in_range(k.out[0].value, 1, 0x2f0000);
+	hvkit_close(&k);
+}
+
+/* Accessed and dirty bits are writes, which the dirty log has. */
+GUEST(walk_code, "mov 0x200000, %eax\n"
+		 "movl $1, 0x40100000\n" GUEST_END);
+
+static void walker_writes(void **state)
+{
+	unsigned long map[HVKIT_RAM / 4096 / 64];
+	struct hvkit k;
+
+	(void)state;
+	hvkit_open_or_skip(&k, 1, NULL);
+	hvkit_load(&k, 0, walk_code, walk_code_end, 0);
+	hvkit_set64(&k, 0x4000, 0x87);
+	assert_int_equal(hv_dirty_log(k.vm, 0, true), 0);
+	hvkit_run(&k, 0);
+	assert_int_equal(hv_dirty_fetch(k.vm, 0, map, sizeof(map)), 0);
+	assert_int_equal(hvkit_get64(&k, 0x3008) & 0x60, 0x20);
+	assert_int_equal(hvkit_get64(&k, 0x4000) & 0x60, 0x60);
+	assert_true(map[0] >> 3 & 1);
+	assert_true(map[0] >> 4 & 1);
+	hvkit_close(&k);
+}
+
+/* In ROM they stay as they are. */
+static void *rom;
+
+static void add_rom(struct hvkit *k)
+{
+	struct gmem_region r = { .base = gpa(0x800000),
+				 .size = 0x1000,
+				 .host = rom,
+				 .flags = GMEM_READONLY };
+	struct err e;
+
+	assert_int_equal(gmem_add_mapping(k->mem, &r, &e), 0);
+}
+
+static void tables_in_rom(void **state)
+{
+	struct hvkit k;
+
+	(void)state;
+	rom = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(rom != MAP_FAILED);
+	*(uint64_t *)rom = 0x87;
+	mprotect(rom, 0x1000, PROT_READ);
+	hvkit_open_or_skip(&k, 1, add_rom);
+	hvkit_load(&k, 0, walk_code, walk_code_end, 0);
+	hvkit_set64(&k, 0x2008, 0x800007);
+	hvkit_run(&k, 0);
+	assert_int_equal(hvkit_get64(&k, 0x100000), 1);
+	hvkit_close(&k);
+	munmap(rom, 0x1000);
 }
 
 /*
@@ -186,6 +334,10 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(patches_itself),
 		cmocka_unit_test(device_writes_code),
+		cmocka_unit_test(link_outlives_block),
+		cmocka_unit_test(string_interrupted),
+		cmocka_unit_test(walker_writes),
+		cmocka_unit_test(tables_in_rom),
 		cmocka_unit_test(string_fault),
 		cmocka_unit_test(crossing_store_fault),
 		cmocka_unit_test(debug_traps),
