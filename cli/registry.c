@@ -4,7 +4,9 @@
  * take the lock has found a dead one and may remove it. A directory appears
  * under its name by rename(), complete with its lock held, and a rename onto an
  * existing name fails: two starters cannot share a name, and nobody sees a
- * half-made directory.
+ * half-made directory. A VM that ends in order takes its lock file away before
+ * it lets go of it; so a lock counts only while the file still has its name:
+ * else it is of a VM that left, and the directory may be another's already.
  */
 #include "cli/registry.h"
 
@@ -27,6 +29,9 @@
 static const char *const files[] = { "info",  "info.new",    "ctl",
 				     "vsock", "console.log", "console.log.1",
 				     "lock" };
+
+static const char died[] =
+	"the process of VM '%s' died; what it left behind was removed";
 
 /* ---- the runtime directory ---- */
 
@@ -77,27 +82,34 @@ static void remove_dir(const char *dir)
 		snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
 		unlink(path);
 	}
-	if (rmdir(dir) && errno != ENOENT)
+	/* Once the lock file is gone, another may take the place. */
+	if (rmdir(dir) && errno != ENOENT && errno != ENOTEMPTY)
 		complain("%s: %s", dir, strerror(errno));
 }
 
-/* Is the lock of the VM in @dir held? If not, take away what is left of it. */
-static bool alive(const char *dir)
+enum life { ALIVE, LEFT, DIED };
+
+/* How it is with the VM in @dir; what is left of a dead one is taken away. */
+static enum life look_at(const char *dir)
 {
+	struct stat ours, there;
+	enum life life = DIED;
 	char path[160];
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/lock", dir);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return false;
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		close(fd);
-		return true;
-	}
-	remove_dir(dir);
+		return LEFT;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		life = ALIVE;
+	else if (fstat(fd, &ours) || stat(path, &there) ||
+		 ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)
+		life = LEFT;
+	else
+		remove_dir(dir);
 	close(fd);
-	return false;
+	return life;
 }
 
 /* ---- our own VM ---- */
@@ -131,7 +143,7 @@ int registry_claim(struct instance *i, const char *name)
 		return complain("%s: the name of the runtime directory is too "
 				"long for a socket",
 				i->dir);
-	alive(i->dir); /* takes a dead one out of the way */
+	look_at(i->dir); /* takes a dead one out of the way */
 	snprintf(tmp, sizeof(tmp), "%s/.new-%d", base, (int)getpid());
 	remove_dir(tmp);
 	if (mkdir(tmp, 0700))
@@ -209,7 +221,6 @@ void instance_info(const struct instance *i, const char *key, char *buf,
 int registry_find(struct instance *i, const char *name)
 {
 	char base[96];
-	struct stat st;
 	int rc = runtime_dir(base, sizeof(base));
 
 	if (rc)
@@ -219,15 +230,16 @@ int registry_find(struct instance *i, const char *name)
 		return complain("'%s' is no name for a VM", name);
 	snprintf(i->name, sizeof(i->name), "%s", name);
 	snprintf(i->dir, sizeof(i->dir), "%s/%s", base, name);
-	if (stat(i->dir, &st))
+	switch (look_at(i->dir)) {
+	case ALIVE:
+		return 0;
+	case DIED:
+		return complain(died, name);
+	default:
 		return complain("no VM named '%s' is running (see 'arcvmm "
 				"ps')",
 				name);
-	if (!alive(i->dir))
-		return complain("the process of VM '%s' died; what it left "
-				"behind was removed",
-				name);
-	return 0;
+	}
 }
 
 static int visible(const struct dirent *d)
@@ -251,12 +263,16 @@ void registry_each(void (*fn)(void *ctx, const struct instance *i), void *ctx)
 			snprintf(i.name, sizeof(i.name), "%.*s",
 				 REGISTRY_NAME_MAX, list[k]->d_name);
 			snprintf(i.dir, sizeof(i.dir), "%s/%s", base, i.name);
-			if (alive(i.dir))
+			switch (look_at(i.dir)) {
+			case ALIVE:
 				fn(ctx, &i);
-			else
-				complain("the process of VM '%s' died; what "
-					 "it left behind was removed",
-					 i.name);
+				break;
+			case DIED:
+				complain(died, i.name);
+				break;
+			case LEFT:
+				break;
+			}
 		}
 		free(list[k]);
 	}

@@ -183,8 +183,7 @@ void session_power(struct session *s, const struct frame *f)
 void session_time(struct session *s, const struct frame *f)
 {
 	struct timespec ts;
-	uint64_t want, now, tolerance;
-	int64_t diff;
+	uint64_t want, now, tolerance, diff;
 	uint8_t out[16] = { 0 };
 
 	if (f->len < 16) {
@@ -195,9 +194,9 @@ void session_time(struct session *s, const struct frame *f)
 	tolerance = get_le64(f->data + 8);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-	diff = (int64_t)(want - now);
-	put_le64(out, (uint64_t)diff);
-	if ((uint64_t)(diff < 0 ? -diff : diff) > tolerance) {
+	diff = want - now;
+	put_le64(out, diff); /* signed, to whom reads it */
+	if ((want < now ? -diff : diff) > tolerance) {
 		ts.tv_sec = (time_t)(want / 1000000000u);
 		ts.tv_nsec = (long)(want % 1000000000u);
 		if (clock_settime(CLOCK_REALTIME, &ts) < 0) {

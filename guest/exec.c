@@ -278,6 +278,8 @@ static void hang_up(struct exec *x)
 	if (x->gone)
 		return;
 	x->gone = true;
+	if (x->dead) /* its number may be another's */
+		return;
 	kill(-x->pid, SIGHUP);
 	kill(-x->pid, SIGCONT);
 	x->deadline = now_ns() + GRACE_NS;

@@ -115,8 +115,10 @@ static void session_copy(struct session *s, bool put)
 		return;
 	}
 	/* Relative paths are the root's, and modes are as they are sent. */
-	if (chdir("/") < 0)
+	if (chdir("/") < 0) {
+		session_error(s, errno, 1, "the root directory is closed");
 		return;
+	}
 	umask(0);
 	frame_out_send(o, s->fd); /* our HELLO */
 	if (put)

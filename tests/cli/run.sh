@@ -160,6 +160,36 @@ else
 	skips kernel-cases 'no stock kernel could be fetched'
 fi
 
+# ---- the VMs that run ----
+# Names come and go while others look: nobody is told of a death, and nobody's
+# directory is taken away as a dead one's.
+mkdir -m 700 "$dir/run"
+export XDG_RUNTIME_DIR="$dir/run"
+for _ in 1 2 3; do
+	while [ ! -e "$dir/enough" ]; do
+		"$arcvmm" ps
+	done >>"$dir/ps" 2>&1 &
+done
+for _ in {1..200}; do
+	"$arcvmm" run --name x --engine soft --kernel "$dir/empty"
+done >"$dir/runs" 2>&1
+touch "$dir/enough"
+wait
+if [ "$(grep -c 'is empty' "$dir/runs")" -eq 200 ] &&
+	! grep -q died "$dir/ps"; then
+	pass=$((pass + 1))
+else
+	fail=$((fail + 1))
+	echo "FAILED names-come-and-go:"
+	grep died "$dir/ps" | head -n 3
+	grep -v 'is empty' "$dir/runs" | head -n 3
+fi
+# One that was killed is said to have died, once.
+mkdir -m 700 "$dir/run/arcvmm/dead"
+touch "$dir/run/arcvmm/dead/lock"
+says died 125 "process of VM 'dead' died" -- "$arcvmm" exec dead -- true
+says gone 125 "no VM named 'dead'" -- "$arcvmm" exec dead -- true
+
 # ---- /dev/kvm ----
 if unshare -m true 2>/dev/null; then
 	k=${kernel:-$dir/elf32}
