@@ -38,7 +38,7 @@ static inline double seconds(clockid_t c)
 
 /* ---- figures: the median of the repeats, the least and the most ---- */
 
-#define MAX_REPEATS 99
+#define MAX_REPEATS 99u
 
 struct figure {
 	double v[MAX_REPEATS];

@@ -137,13 +137,12 @@ static int set_line(struct config *c, const char *key, char *value)
 		{ "arg", offsetof(struct config, argv) },
 		{ "env", offsetof(struct config, env) },
 		{ "load", offsetof(struct config, loads) },
+		{ "mount", offsetof(struct config, mounts) },
 	};
 
-	/* These have several words, taken apart where they are used. */
+	/* Several words, each escaped by itself. */
 	if (!strcmp(key, "module"))
 		return add_module(c, value);
-	if (!strcmp(key, "mount"))
-		return add(&c->mounts, value);
 	if (!config_unescape(value))
 		return -EINVAL;
 	if (!strcmp(key, "limit"))

@@ -428,7 +428,8 @@ _Noreturn void init_run(void)
 	root_load_filesystems(c);
 	if (c->root && root_switch(c, in.uevents, why, sizeof(why)) < 0)
 		give_up(&in, why);
-	root_mount_more(c);
+	if (root_mount_more(c, why, sizeof(why)) < 0)
+		give_up(&in, why);
 	report(&in.report, "root", boot_ns(), "%s", c->root ? c->root : "");
 
 	run_agent(&in);

@@ -378,7 +378,7 @@ void root_load_filesystems(struct config *c)
 	}
 }
 
-void root_mount_more(struct config *c)
+int root_mount_more(struct config *c, char *why, size_t size)
 {
 	if (!mkdir("/tmp", 01777))
 		chmod("/tmp", 01777); /* whatever the umask */
@@ -390,13 +390,18 @@ void root_mount_more(struct config *c)
 		int n = words(*m, w, 4);
 
 		if (n < 3) {
-			say("mount: a type, a source and a target are needed");
-			continue;
+			snprintf(why, size,
+				 "mount: no type, source and target");
+			return -EINVAL;
 		}
 		make_dirs(w[2], 0755);
-		if (mount(w[1], w[2], w[0], 0, n > 3 ? w[3] : NULL) < 0)
-			say("mount %s on %s: %s", w[1], w[2], strerror(errno));
+		if (mount(w[1], w[2], w[0], 0, n > 3 ? w[3] : NULL) < 0) {
+			snprintf(why, size, "mount %s on %s: %s", w[1], w[2],
+				 strerror(errno));
+			return -errno;
+		}
 	}
+	return 0;
 }
 
 /* ---- the switch ---- */

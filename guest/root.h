@@ -17,8 +17,11 @@ int root_switch(struct config *c, int uevents, char *why, size_t size);
 void root_mount_basics(void);
 /* Load the modules of the configuration's mounts, while they are there. */
 void root_load_filesystems(struct config *c);
-/* What the root shall have besides: the configuration's mounts, /tmp. */
-void root_mount_more(struct config *c);
+/*
+ * What the root shall have besides: the configuration's mounts, /tmp. 0; or
+ * -errno with a sentence in @why.
+ */
+int root_mount_more(struct config *c, char *why, size_t size);
 /* Flush everything and leave no filesystem on a disk writable. */
 void root_quiesce(void);
 

@@ -30,9 +30,12 @@ static _Noreturn void fail(int fd, int code, int status, const char *what,
 			   const char *subject)
 {
 	struct spawn_error e = { .code = code, .exit = status };
+	const char *why = strerror(code);
 
+	if (code == ENOENT && !strcmp(what, "user"))
+		why = "the guest knows no such user or group";
 	snprintf(e.text, sizeof(e.text), "%s%s%s: %s", what, *what ? " " : "",
-		 subject, strerror(code));
+		 subject, why);
 	write_all(fd, &e, sizeof(e));
 	_exit(status);
 }

@@ -38,17 +38,12 @@ int arcvmm_agent_connect(struct arcvmm_vm *vm, int timeout_ms,
 			 struct arcvmm_error *error)
 {
 	struct err e = { 0 };
-	int rc = vm_wait_agent(public_vm(vm), timeout_ms);
+	int rc = vm_wait_agent(public_vm(vm), timeout_ms, &e);
 
-	if (!rc)
-		return arcvmm_vsock_connect(vm, ARCVMM_AGENT_PORT,
-					    ARCVMM_VSOCK_STREAM, PATIENCE_MS,
-					    error);
-	err_set(&e, rc,
-		rc == -ETIMEDOUT
-			? "the guest's agent did not come up in time"
-			: "the run ended before the guest's agent was up");
-	return public_error(error, rc, &e);
+	if (rc)
+		return public_error(error, rc, &e);
+	return arcvmm_vsock_connect(vm, ARCVMM_AGENT_PORT, ARCVMM_VSOCK_STREAM,
+				    PATIENCE_MS, error);
 }
 
 /* ---- through the hybrid socket of another process ---- */

@@ -46,6 +46,7 @@ struct field {
 static int check_console(const char *value, struct err *e);
 static int check_engine(const char *value, struct err *e);
 static int check_env(const char *value, struct err *e);
+static int check_mount(const char *value, struct err *e);
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 static const char *const cpu_models[] = {
@@ -155,8 +156,8 @@ static const struct field fields[] = {
 	      NULL, NULL, true, NULL, "resource limit of the command"),
 	TEXT("guest", "hostname", "NAME", hostname, NULL, "arcvmm",
 	     "the guest's host name"),
-	LIST("guest", "mount", "'TYPE SOURCE TARGET [OPTIONS]'", mounts, NULL,
-	     "mount this too"),
+	LIST("guest", "mount", "'TYPE SOURCE TARGET [OPTIONS]'", mounts,
+	     check_mount, "mount this too; a space in a word is %20"),
 };
 /* clang-format on */
 
@@ -329,6 +330,20 @@ static int check_env(const char *value, struct err *e)
 	if (!eq || eq == value)
 		return err_set(e, -EINVAL, "env: '%s' is not NAME=VALUE",
 			       value);
+	return 0;
+}
+
+static int check_mount(const char *value, struct err *e)
+{
+	unsigned words = 0;
+
+	for (const char *p = value; *(p += strspn(p, " ")); words++)
+		p += strcspn(p, " ");
+	if (words < 3 || words > 4)
+		return err_set(
+			e, -EINVAL,
+			"mount: '%s' is not TYPE SOURCE TARGET [OPTIONS]",
+			value);
 	return 0;
 }
 

@@ -297,8 +297,7 @@ static void put_config(FILE *f, const struct initramfs_config *cfg)
 		fputs("root-readonly\n", f);
 	if (cfg->root_overlay)
 		fputs("root-overlay\n", f);
-	for (const char *const *m = cfg->mounts; m && *m; m++)
-		fprintf(f, "mount %s\n", *m);
+	put_lines(f, "mount", cfg->mounts);
 	put_lines(f, "env", cfg->env);
 	put_line(f, "cwd", cfg->cwd);
 	put_line(f, "user", cfg->user);

@@ -111,6 +111,7 @@ struct vm {
 	bool reaped; /* vCPU threads joined, output flushed */
 	bool reaping; /* someone is at it */
 	bool agent_up; /* it takes connections */
+	char guest_error[200]; /* why our init gave up, or "" */
 	struct vm_guest_clock guest_clock;
 	int end_fd, agent_fd; /* eventfds, readable once it is so */
 };

@@ -96,7 +96,10 @@ static void status_line(struct vm *vm, char *line)
 	} else if (!strcmp(event, "agent")) {
 		agent_is_up(vm);
 	} else if (!strcmp(event, "error")) {
-		log_warn(&vm->log, "guest init: %s", text);
+		pthread_mutex_lock(&vm->lock);
+		snprintf(vm->guest_error, sizeof(vm->guest_error), "%s", text);
+		pthread_mutex_unlock(&vm->lock);
+		log_info(&vm->log, "guest init: %s", text);
 	}
 	if (last)
 		send(vm, "ack\n");

@@ -104,7 +104,7 @@ int vm_agent_fd(const struct vm *vm)
 	return vm->agent_fd;
 }
 
-int vm_wait_agent(struct vm *vm, int timeout_ms)
+int vm_wait_agent(struct vm *vm, int timeout_ms, struct err *e)
 {
 	struct timespec until;
 	int rc = 0;
@@ -121,7 +121,16 @@ int vm_wait_agent(struct vm *vm, int timeout_ms)
 		rc = timeout_ms < 0 ? pthread_cond_wait(&vm->changed, &vm->lock)
 				    : pthread_cond_timedwait(&vm->changed,
 							     &vm->lock, &until);
-	rc = vm->ending ? -ENODEV : vm->agent_up ? 0 : -ETIMEDOUT;
+	if (vm->ending && *vm->guest_error)
+		rc = err_set(e, -ENODEV, "in the guest: %s", vm->guest_error);
+	else if (vm->ending)
+		rc = err_set(e, -ENODEV,
+			     "the run ended before the guest's agent was up");
+	else if (!vm->agent_up)
+		rc = err_set(e, -ETIMEDOUT,
+			     "the guest's agent did not come up in time");
+	else
+		rc = 0;
 	pthread_mutex_unlock(&vm->lock);
 	return rc;
 }

@@ -104,9 +104,10 @@ int vm_fd(const struct vm *vm); /* readable once ended */
 int vm_agent_fd(const struct vm *vm); /* readable once the agent is up */
 /*
  * [any thread] Sleep until the agent is up: 0, -ETIMEDOUT (@timeout_ms, -1:
- * none), -ENODEV when the run has ended.
+ * none), -ENODEV when the run has ended; the sentence has the guest's reason if
+ * it gave one.
  */
-int vm_wait_agent(struct vm *vm, int timeout_ms);
+int vm_wait_agent(struct vm *vm, int timeout_ms, struct err *e);
 
 /* [any thread] Asks init, presses the power button. -ESRCH: not running. */
 int vm_shutdown(struct vm *vm);

@@ -60,6 +60,14 @@ check limits-console $? 0 "$out" '64 128 524288'
 run --root "$roots/root" --limit nofile=999999999999 -- true
 check limit-refused $? 125 "$(cat "$work/err")" 'limit nofile'
 
+out=$(run --root "$roots/root" --user nosuch -- true)
+check no-such-user $? 125 "$(cat "$work/err")" 'no such user'
+out=$(run --root "$roots/root" --mount 'tmpfs none /a%20b size=1m' -- \
+	sh -c 'df "/a b" | tail -n 1')
+check mount $? 0 "$out" ' 1024 .*/a b'
+out=$(run --root "$roots/root" --mount 'nofs none /mnt' -- true)
+check mount-fails $? 125 "$(cat "$work/err")" 'mount none on /mnt: No such device'
+
 out=$(run --root "$roots/root.tar.gz" -- sh -c 'ls -l /bin/sh; echo from tar')
 check root-tar $? 0 "$out" 'from tar'
 

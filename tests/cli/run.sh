@@ -67,6 +67,8 @@ says exec-limit-name 125 "did you mean 'nproc'" -- "$arcvmm" exec --limit=nprok=
 says exec-missing-value 125 '^arcvmm: --limit needs a value$' -- "$arcvmm" exec --limit
 says help-exec 0 'limit NAME=SOFT' -- "$arcvmm" help exec
 says help-limits 0 'rttime +microseconds' -- "$arcvmm" help run
+says bad-mount 125 'not TYPE SOURCE TARGET' -- "$arcvmm" run \
+	--mount 'tmpfs none'
 says bad-timeout 125 'not a number of seconds' -- "$arcvmm" run --timeout x
 says no-kernel 125 'no kernel' -- "$arcvmm" run
 says empty-command 125 'command is empty' -- "$arcvmm" run --kernel x -- ''

@@ -95,21 +95,32 @@ void conn_free(struct vconn *c)
 	free(c);
 }
 
+/*
+ * Room for the whole window (and a message must fit): what the kernel takes,
+ * neither we nor the host's process have to copy, keep, and be woken for.
+ */
+static void set_room(int fd, uint32_t bytes)
+{
+	int size = (int)bytes;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 int conn_set_fd(struct vconn *c, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
-	int one = 1, size;
+	uint32_t room = c->credit.buf_alloc;
+	int one = 1;
 
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	/*
-	 * Room for the guest's whole window (and a message must fit): what the
-	 * kernel takes we need not copy, keep, and be woken for.
-	 */
-	size = (int)c->credit.buf_alloc;
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+		int rc = -errno;
+
+		close(fd);
+		return rc;
+	}
 	if (c->v->config.socket_buf && c->key.type == VSOCK_STREAM)
-		size = (int)c->v->config.socket_buf;
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+		room = c->v->config.socket_buf;
+	set_room(fd, room);
 	/* To tell an empty message from EOF. */
 	if (c->key.type == VSOCK_SEQPACKET)
 		setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
@@ -117,6 +128,22 @@ int conn_set_fd(struct vconn *c, int fd)
 	/* Edge-triggered and for life: reading goes on to EAGAIN (I4). */
 	return watch_open(&c->watch, c->v->loop, fd,
 			  EPOLLIN | EPOLLRDHUP | EPOLLET, on_socket);
+}
+
+int conn_set_pair(struct vconn *c)
+{
+	int fd[2];
+	int rc = vsock_socketpair(c->key.type, fd);
+
+	if (rc)
+		return rc;
+	rc = conn_set_fd(c, fd[0]);
+	if (rc) {
+		close(fd[1]);
+		return rc;
+	}
+	set_room(fd[1], c->v->config.buf_alloc);
+	return fd[1];
 }
 
 static void conn_want_out(struct vconn *c, bool on)

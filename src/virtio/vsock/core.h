@@ -263,8 +263,10 @@ void conn_free(struct vconn *c);
 int conn_request(struct vsock *v, uint32_t port, unsigned type,
 		 uint64_t deadline, const struct vconn_end *end, void *ctx,
 		 struct vconn **out);
-/* Use @fd (made non-blocking, the connection's from now on). */
+/* Use @fd (made non-blocking, the connection's from now on, even on failure). */
 int conn_set_fd(struct vconn *c, int fd);
+/* Use one end of a new pair; the other end, the caller's, or -errno. */
+int conn_set_pair(struct vconn *c);
 /* The handshake is done: data may flow. */
 void conn_opened(struct vconn *c);
 /* Tell the guest RST, and the host's side that it is over. */

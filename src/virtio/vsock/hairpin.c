@@ -7,8 +7,6 @@
  * Until then each end is the other's `end`: whichever dies first takes the
  * other along.
  */
-#include <errno.h>
-#include <unistd.h>
 
 #include "virtio/vsock/core.h"
 
@@ -16,23 +14,13 @@
 static void joined(struct vconn *server)
 {
 	struct vconn *client = server->end_ctx;
-	int fd[2];
-	int rc = vsock_socketpair(client->key.type, fd);
+	int fd = conn_set_pair(client);
+	int rc = fd;
 
 	client->end = NULL;
-	if (!rc) {
-		rc = conn_set_fd(client, fd[0]);
-		if (client->fd < 0)
-			close(fd[0]);
-		if (rc)
-			close(fd[1]);
-	}
-	if (!rc) {
-		rc = conn_set_fd(server, fd[1]);
-		if (server->fd < 0)
-			close(fd[1]);
-	}
-	if (rc) {
+	if (fd >= 0)
+		rc = conn_set_fd(server, fd);
+	if (rc < 0) {
 		conn_reset(client, rc);
 		conn_reset(server, rc);
 		return;

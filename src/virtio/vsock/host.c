@@ -28,20 +28,11 @@
 static void connect_open(struct vconn *c)
 {
 	struct vsock_connect *r = c->end_ctx;
-	int fd[2];
-	int rc = vsock_socketpair(c->key.type, fd);
+	int fd = conn_set_pair(c);
 
-	if (!rc) {
-		rc = conn_set_fd(c, fd[0]);
-		if (rc) {
-			if (c->fd < 0)
-				close(fd[0]);
-			close(fd[1]);
-		}
-	}
-	if (rc)
-		conn_reset(c, rc);
-	r->done(r, rc ? rc : fd[1]);
+	if (fd < 0)
+		conn_reset(c, fd);
+	r->done(r, fd);
 }
 
 static void connect_failed(struct vconn *c, int rc)
@@ -277,31 +268,23 @@ static int listener_offer(struct vsock_listener *l, struct vconn *c)
 			    .msg_control = u.space,
 			    .msg_controllen = sizeof(u.space) };
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
-	int fd[2];
-	int rc;
+	int fd, rc = 0;
 
 	if (__atomic_load_n(&l->pending, __ATOMIC_ACQUIRE) >= l->backlog)
 		return -ECONNREFUSED;
-	rc = vsock_socketpair(l->type, fd);
-	if (rc)
-		return rc;
-	rc = conn_set_fd(c, fd[0]);
-	if (rc) {
-		if (c->fd < 0)
-			close(fd[0]);
-		close(fd[1]);
-		return rc;
-	}
+	fd = conn_set_pair(c);
+	if (fd < 0)
+		return fd;
 	cm->cmsg_level = SOL_SOCKET;
 	cm->cmsg_type = SCM_RIGHTS;
 	cm->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cm), &fd[1], sizeof(int));
+	memcpy(CMSG_DATA(cm), &fd, sizeof(int));
 	__atomic_fetch_add(&l->pending, 1, __ATOMIC_ACQ_REL);
 	if (sendmsg(l->fd[0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		rc = -errno; /* EAGAIN is a full backlog as well */
 		__atomic_fetch_sub(&l->pending, 1, __ATOMIC_ACQ_REL);
 	}
-	close(fd[1]);
+	close(fd);
 	return rc;
 }
 
@@ -320,8 +303,6 @@ void host_open(struct vconn *c)
 		int fd = uds_dial(v, c->key.host_port, c->key.type);
 
 		rc = fd < 0 ? fd : conn_set_fd(c, fd);
-		if (rc && fd >= 0 && c->fd < 0)
-			close(fd);
 	}
 	if (!l && rc && v->config.hairpin) {
 		rc = hairpin_open(c);

@@ -138,11 +138,8 @@ static void client_command(struct uds_client *k)
 		return;
 	}
 	client_free(k, true);
-	if (conn_set_fd(c, fd)) {
-		if (c->fd < 0)
-			close(fd);
+	if (conn_set_fd(c, fd))
 		conn_reset(c, -ENOMEM);
-	}
 }
 
 static void client_ready(struct loop_watch *w, uint32_t events)

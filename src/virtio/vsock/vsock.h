@@ -59,7 +59,7 @@ struct vsock_config {
 	void *now_ctx;
 	/* A test's start of all byte counters (credit wraps at 2^32). */
 	uint32_t first_count;
-	/* A test's send buffer of the host's sockets; 0: the window. */
+	/* A test's buffer for what the guest sends; 0: the window. */
 	uint32_t socket_buf;
 };
 

@@ -33,7 +33,7 @@ static void test_all_keys(void **state)
 			       "root-flags noatime\n"
 			       "root-readonly\n"
 			       "root-overlay\n"
-			       "mount tmpfs x%20 /y\n"
+			       "mount tmpfs%20x%2520%20/y\n"
 			       "module a b c\n"
 			       "module b\n"
 			       "load a\n"

@@ -120,6 +120,25 @@ static void test_host_connects(void **state)
 	close(fd);
 }
 
+/* In small writes too, a host process may be well ahead of the guest. */
+static void test_host_writes_ahead(void **state)
+{
+	static char data[1024];
+	size_t got_bytes = 0;
+	int fd;
+
+	(void)state;
+	vg_open(&g, NULL);
+	fd = host_connect(5, VSOCK_STREAM);
+	for (int i = 0; i < 128; i++)
+		assert_int_equal(send(fd, data, sizeof(data), MSG_DONTWAIT),
+				 sizeof(data));
+	while (vg_settle(&g), vg_recv(&g, &p))
+		got_bytes += p.h.op == OP_RW ? p.h.len : 0;
+	assert_int_equal(got_bytes, 128 * sizeof(data));
+	close(fd);
+}
+
 static void test_guest_half_close(void **state)
 {
 	char buf[16];
@@ -330,11 +349,11 @@ static void test_restored(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_host_connects), T(test_guest_half_close),
-		T(test_refused),       T(test_timeout),
-		T(test_before_boot),   T(test_guest_connects),
-		T(test_seqpacket),     T(test_pieces),
-		T(test_restored),
+		T(test_host_connects),	  T(test_host_writes_ahead),
+		T(test_guest_half_close), T(test_refused),
+		T(test_timeout),	  T(test_before_boot),
+		T(test_guest_connects),	  T(test_seqpacket),
+		T(test_pieces),		  T(test_restored),
 	};
 
 	return cmocka_run_group_tests_name("vsock-basic", tests, NULL, NULL);
