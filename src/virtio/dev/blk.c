@@ -14,7 +14,8 @@
  *
  * DISCARD and WRITE_ZEROES carry a list of ranges, which are done one after the
  * other. A driver that negotiated no FLUSH expects a write to be on the medium
- * when it completes (5.2.5.2), so its writes carry `fua`.
+ * when it completes (5.2.5.2), so its writes carry `fua`, and zeroes, which are
+ * writes too, end with a flush.
  */
 #include <assert.h>
 #include <endian.h>
@@ -199,6 +200,12 @@ static void complain(struct request *r)
 
 static void next_range(struct request *r);
 
+static bool volatile_zeroes(const struct request *r)
+{
+	return r->type == T_WRITE_ZEROES && r->io.op != DISK_FLUSH &&
+	       !r->blk->config.writeback;
+}
+
 static void io_done(struct disk_request *io)
 {
 	struct request *r = container_of(io, struct request, io);
@@ -208,6 +215,12 @@ static void io_done(struct disk_request *io)
 		complain(r);
 	if (!io->result && r->range < r->nranges) {
 		next_range(r);
+		return;
+	}
+	if (!io->result && volatile_zeroes(r)) {
+		r->io.op = DISK_FLUSH;
+		disk_queue(b->disk, &r->io);
+		disk_submit(b->disk);
 		return;
 	}
 	finish(b, r->queue, &r->chain, r->status, status_of(r));

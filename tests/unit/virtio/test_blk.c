@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backend/disk_impl.h"
@@ -451,6 +453,30 @@ static void discard_and_zero(void **state)
 	}
 }
 
+static atomic_uint syncs;
+
+/* In place of the C library's, to see what aio=threads asks for. */
+int fdatasync(int fd)
+{
+	syncs++;
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* WRITE_ZEROES of one range: the syncs that it took. */
+static unsigned syncs_of_zeroes(struct harness *h)
+{
+	struct req r = prepare(h, T_ZERO, 0, 16);
+	uint8_t *p = harness_ptr(h, r.data, 16);
+	unsigned before = syncs;
+
+	put_le64(p, 4000);
+	put_le32(p + 8, 8);
+	put_le32(p + 12, 0);
+	assert_int_equal(run(h, 0, &r), S_OK);
+	assert_int_equal(first_word(h, 4000), 0);
+	return syncs - before;
+}
+
 static void write_through(void **state)
 {
 	struct harness h;
@@ -472,6 +498,12 @@ static void write_through(void **state)
 	virtio_mmio_write(h.mmio, REG_CONFIG, 4, 0); /* capacity: no */
 	assert_int_equal(virtio_mmio_read(h.mmio, REG_CONFIG, 4),
 			 DISK_BYTES / 512);
+	harness_close(&h);
+	/* Zeroes are writes. */
+	assert_true(start_way(&h, "aio=threads", 0));
+	assert_int_equal(syncs_of_zeroes(&h), 0);
+	virtio_mmio_write(h.mmio, REG_CONFIG + 32, 1, 0);
+	assert_int_equal(syncs_of_zeroes(&h), 1);
 	harness_close(&h);
 }
 
