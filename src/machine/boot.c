@@ -316,7 +316,7 @@ static void write_gdt(uint8_t *low)
 		put_le64(low + BOOT_GDT + 8 * i, gdt[i]);
 }
 
-/* Identity map of the first 1 to 4 GiB: what the kernel and its blocks need.
+/* Identity map of the first 1 to 3 GiB: what the kernel and its blocks need.
  * Accessed and dirty are set, so that the CPU has nothing to write. */
 static void write_page_tables(uint8_t *low, uint64_t end)
 {

@@ -20,8 +20,8 @@
 #define BOOT_GDT	 0x500
 #define BOOT_PVH_INFO	 0x600 /* start info, then its memory map */
 #define BOOT_ZERO_PAGE	 0x7000
-#define BOOT_PAGES	 0x9000 /* identity map: 3 pages */
-#define BOOT_SETUP_DATA	 0xd000 /* the random seed */
+#define BOOT_PAGES	 0x9000 /* identity map: 3 to 5 pages */
+#define BOOT_SETUP_DATA	 0xf000 /* the random seed */
 #define BOOT_CMDLINE	 0x10000 /* up to 64 KiB */
 #define BOOT_CMDLINE_MAX 0xffff
 

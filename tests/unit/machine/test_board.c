@@ -284,6 +284,37 @@ static void boot_data(void **state)
 	assert_true(board_load(fx->b, &boot, &fx->e) < 0);
 }
 
+/* A kernel just below the 32-bit hole is whole in the identity map. */
+static void kernel_high_up(void **state)
+{
+	const struct elf_spec spec = { .load = GiB(2) + MiB(16) };
+	struct board_boot boot = { 0 };
+	static struct hv_x86_vcpu_state s;
+	uint8_t b[8];
+
+	(void)state;
+	if (create(1, GiB(2) + MiB(64))) {
+		skip_because(fx->e.text);
+	}
+	open_kernel(&spec, false);
+	boot.kernel = fx->k;
+	assert_int_equal(board_load(fx->b, &boot, &fx->e), 0);
+	board_boot_state(fx->b, 0, &s);
+	for (uint64_t at = 0; at < GiB(3); at += MiB(2)) {
+		uint64_t table = s.cr3;
+
+		for (unsigned shift = 39; shift >= 30; shift -= 9) {
+			table += (at >> shift & 511) * 8;
+			assert_int_equal(gmem_read(fx->mem, gpa(table), b, 8),
+					 0);
+			table = get_le64(b) & 0xffffffffff000;
+		}
+		table += (at >> 21 & 511) * 8;
+		assert_int_equal(gmem_read(fx->mem, gpa(table), b, 8), 0);
+		assert_int_equal(get_le64(b), at | 0xe3);
+	}
+}
+
 static void pvh(void **state)
 {
 	struct board_part part = { .data = "abcd", .len = 4 };
@@ -532,10 +563,15 @@ static void cpuid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(refusals), T(memory_around_the_hole),
-		T(slots),    T(boot_data),
-		T(pvh),	     T(does_not_fit),
-		T(events),   T(interrupts),
+		T(refusals),
+		T(memory_around_the_hole),
+		T(slots),
+		T(boot_data),
+		T(pvh),
+		T(does_not_fit),
+		T(kernel_high_up),
+		T(events),
+		T(interrupts),
 		T(cpuid),
 	};
 
