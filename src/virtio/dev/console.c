@@ -209,6 +209,8 @@ static void update_want(struct port *p)
 		vq_kicks_off(vq);
 		/* Without buffers, sleep until a kick announces some. */
 		want = vq_pending(vq) || vq_kicks_on(vq);
+		if (vq->broken)
+			give_up(c, rx_queue(index_of(p)), -EPROTO, NULL);
 	}
 	stream_want_input(p->stream, want);
 }

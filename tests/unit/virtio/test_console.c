@@ -164,6 +164,28 @@ static void plain(void **state)
 	harness_close(&h);
 }
 
+/* Offering buffers that cannot be is noticed with no input to put into them. */
+static void broken_input(void **state)
+{
+	struct host host = { .room = 1000 };
+	struct harness h;
+
+	(void)state;
+	open_console(&h, "", &host, 0);
+	harness_start(&h, 0);
+	harness_settle(&h);
+	h.q[RX].a[1] = 1000;
+	harness_force_kick(&h, RX);
+	harness_settle(&h);
+	assert_true(harness_reg(&h, REG_STATUS) & VIRTIO_S_NEEDS_RESET);
+	assert_true(harness_reset(&h));
+	harness_start(&h, 0);
+	say(&h, TX, "again");
+	harness_settle(&h);
+	assert_string_equal(host.got, "again");
+	harness_close(&h);
+}
+
 /* A host that reads slowly: no byte is lost, memory is bounded. */
 static void back_pressure(void **state)
 {
@@ -755,6 +777,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plain),
+		cmocka_unit_test(broken_input),
 		cmocka_unit_test(back_pressure),
 		cmocka_unit_test(ports),
 		cmocka_unit_test(bad_control),
