@@ -17,6 +17,10 @@
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
+/* A vmlinux has five or so, and less than 1 KiB of notes. */
+#define PROGRAM_HEADERS_MAX 256
+#define NOTES_MAX	    KiB(64)
+
 static const char *machine_name(unsigned m)
 {
 	switch (m) {
@@ -77,6 +81,11 @@ static int check_header(const Elf64_Ehdr *h, const uint8_t *elf, size_t len,
 		return err_set(e, -ENOEXEC,
 			       "is an ELF file without program headers, not a "
 			       "kernel");
+	if (h->e_phnum > PROGRAM_HEADERS_MAX)
+		return err_set(e, -ENOEXEC,
+			       "is an ELF file with %u program headers, more "
+			       "than any kernel",
+			       h->e_phnum);
 	if (!range_fits(h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr),
 			len))
 		return err_set(e, -EINVAL,
@@ -229,7 +238,7 @@ int kernel_parse_elf(struct kernel_parsed *p, const uint8_t *elf, size_t len,
 		Elf64_Phdr ph;
 
 		memcpy(&ph, elf + h.e_phoff + i * sizeof(ph), sizeof(ph));
-		if (ph.p_type == PT_NOTE &&
+		if (ph.p_type == PT_NOTE && ph.p_filesz <= NOTES_MAX &&
 		    range_fits(ph.p_offset, ph.p_filesz, len))
 			has_pvh |=
 				find_pvh(elf + ph.p_offset, ph.p_filesz, &pvh);

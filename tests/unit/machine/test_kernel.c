@@ -230,6 +230,25 @@ static void bad_elf(void **state)
 	free(b.p);
 }
 
+/* Headers that would have one look at the same notes again and again. */
+static void endless_notes(void **state)
+{
+	const size_t n = 65535, len = 64 + n * sizeof(Elf64_Phdr);
+	struct blob elf = simple_elf(), b = { calloc(1, len), len };
+	Elf64_Phdr *ph = (void *)(b.p + 64);
+
+	(void)state;
+	memcpy(b.p, elf.p, 64 + sizeof(*ph));
+	((Elf64_Ehdr *)(void *)b.p)->e_phnum = (uint16_t)n;
+	for (size_t i = 1; i < n; i++)
+		ph[i] = (Elf64_Phdr){ .p_type = PT_NOTE, .p_filesz = len };
+	alarm(20);
+	refuse(b, "65535 program headers");
+	alarm(0);
+	free(elf.p);
+	free(b.p);
+}
+
 static void bad_bzimage(void **state)
 {
 	struct blob b = simple_bzimage(UNPACK_XZ), c, zeros;
@@ -645,6 +664,7 @@ int main(void)
 		cmocka_unit_test(unreadable),
 		cmocka_unit_test(not_a_kernel),
 		cmocka_unit_test(bad_elf),
+		cmocka_unit_test(endless_notes),
 		cmocka_unit_test(bad_bzimage),
 		cmocka_unit_test(bomb),
 		cmocka_unit_test(every_packing),
