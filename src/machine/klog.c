@@ -27,6 +27,7 @@
 #define PAGE	    4096u
 #define KERNEL_BASE 0xffffffff80000000ull /* the kernel's own mapping */
 #define TEXT_MAX    1024
+#define PAGES_MAX   256 /* that begin like vmcoreinfo: two do, really */
 
 enum { DESC_COMMITTED = 1, DESC_FINALIZED = 2 };
 #define DESC_STATE(v) ((unsigned)((v) >> 62))
@@ -192,6 +193,7 @@ static bool find_log(struct klog *k, uint64_t *prb)
 {
 	static const char first[] = "OSRELEASE=";
 	const struct gmem_region *r;
+	unsigned tries = PAGES_MAX;
 
 	for (unsigned i = 0; (r = gmem_region(k->mem, i)); i++) {
 		for (uint64_t at = 0; at + PAGE <= r->size; at += PAGE) {
@@ -204,6 +206,8 @@ static bool find_log(struct klog *k, uint64_t *prb)
 			text[PAGE] = 0;
 			if (open_log(k, text, prb))
 				return true;
+			if (!--tries)
+				return false;
 		}
 	}
 	return false;
