@@ -37,6 +37,7 @@
 #define MODULE_LIMIT MiB(64) /* each module, unpacked */
 #define DEPTH_MAX    32
 #define NAME_LIMIT   128
+#define SOFTDEP_MAX  32 /* lines of them in one module */
 
 enum visit { VISIT_NEW, VISIT_OPEN, VISIT_DONE };
 
@@ -513,7 +514,9 @@ static int need_soft(struct modules *m, struct frame *f, const char *name,
 	int ret;
 
 	for (unsigned i = 0;
-	     (value = modinfo(f->mod->data, f->mod->len, "softdep", i)); i++) {
+	     i < SOFTDEP_MAX &&
+	     (value = modinfo(f->mod->data, f->mod->len, "softdep", i));
+	     i++) {
 		ret = need_pre(m, f, value, e);
 		if (ret < 0)
 			return ret;
@@ -606,6 +609,9 @@ static int want(struct modules *m, const char *name, int depth, bool soft,
 		return err_set(e, -ENOENT, "kernel %s has no module %s (in %s)",
 			       m->release, name, m->dir);
 	if (!en->path)
+		return 0;
+	/* Soft dependencies may run in circles: it is on its way already. */
+	if (en->visit == VISIT_OPEN && soft)
 		return 0;
 	if (en->visit == VISIT_OPEN || depth > DEPTH_MAX)
 		return err_set(e, -ELOOP, "%s: module %s depends on itself",

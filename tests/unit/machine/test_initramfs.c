@@ -4,6 +4,7 @@
  */
 #include "test.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -380,6 +381,72 @@ static void test_builtin(void **state)
 	initramfs_destroy(in);
 }
 
+/* A kernel module as far as we look at one. */
+static void write_module(const char *path, const char *info, size_t len)
+{
+	static const char names[] = "\0.modinfo\0.names";
+	Elf64_Ehdr h = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64,
+				      ELFDATA2LSB },
+			 .e_shentsize = sizeof(Elf64_Shdr),
+			 .e_shoff = sizeof(h),
+			 .e_shnum = 2,
+			 .e_shstrndx = 1 };
+	Elf64_Shdr s[2] = { { .sh_name = 1,
+			      .sh_offset = sizeof(h) + sizeof(s),
+			      .sh_size = len },
+			    { .sh_name = 10,
+			      .sh_offset = sizeof(h) + sizeof(s) + len,
+			      .sh_size = sizeof(names) } };
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fwrite(&h, sizeof(h), 1, f);
+	fwrite(s, sizeof(s), 1, f);
+	fwrite(info, len, 1, f);
+	fwrite(names, sizeof(names), 1, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+#define VERMAGIC "vermagic=1.2.3-test SMP"
+
+static void test_softdeps(void **state)
+{
+	static const char mmio[] = VERMAGIC "\0softdep=pre: virtio_console";
+	static const char con[] = VERMAGIC "\0softdep=pre: virtio_mmio absent";
+	static const char head[] = VERMAGIC "\0depends=virtio_mmio";
+	const size_t many = 300000;
+	struct initramfs_config cfg = { .release = "1.2.3-test",
+					.cache_dir = "",
+					.modules = "d",
+					.want = INITRAMFS_WANT_CONSOLE |
+						INITRAMFS_WANT_BLK };
+	char *blk = calloc(1, sizeof(head) + 9 * many), *p = blk, text[500];
+	struct initramfs *in;
+
+	(void)state;
+	/* Two that name each other, and one that never ends naming. */
+	sh("mkdir d && printf 'virtio_mmio.ko\nvirtio_console.ko\n"
+	   "virtio_blk.ko\n' >d/modules.order");
+	write_module("d/virtio_mmio.ko", mmio, sizeof(mmio));
+	write_module("d/virtio_console.ko", con, sizeof(con));
+	memcpy(p, head, sizeof(head));
+	p += sizeof(head);
+	for (size_t i = 0; i < many; i++, p += 9)
+		memcpy(p, "softdep=", 9);
+	write_module("d/virtio_blk.ko", blk, (size_t)(p - blk));
+	alarm(20);
+	in = build(&cfg);
+	alarm(0);
+	assert_int_equal(initramfs_modules(in), 3);
+	initramfs_destroy(in);
+	unpack_all();
+	sh_out("grep ^module x/.arcvmm/config", text, sizeof(text));
+	assert_string_equal(text, "module virtio_console\n"
+				  "module virtio_mmio virtio_console\n"
+				  "module virtio_blk virtio_mmio\n");
+	free(blk);
+}
+
 /* ---- stock kernels ---- */
 
 static const char *const kernels[] = { "/tmp/kernels/6.1",
@@ -498,11 +565,17 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_dir),	   T(test_tar),
-		T(test_tar_names), T(test_tar_bad),
-		T(test_root_kind), T(test_files_that_change),
-		T(test_config),	   T(test_bad_input),
-		T(test_builtin),   T(test_stock_modules),
+		T(test_dir),
+		T(test_tar),
+		T(test_tar_names),
+		T(test_tar_bad),
+		T(test_root_kind),
+		T(test_files_that_change),
+		T(test_config),
+		T(test_bad_input),
+		T(test_builtin),
+		T(test_softdeps),
+		T(test_stock_modules),
 		T(test_stock_dep),
 	};
 
