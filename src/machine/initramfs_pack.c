@@ -345,5 +345,5 @@ void cpio_header(struct pack *p, const struct cpio_entry *en)
 void cpio_trailer(struct pack *p)
 {
 	cpio_header(p,
-		    &(struct cpio_entry){ .name = "TRAILER!!!", .nlink = 1 });
+		    &(struct cpio_entry){ .name = CPIO_TRAILER, .nlink = 1 });
 }

@@ -59,6 +59,7 @@ struct cpio_entry {
 
 #define CPIO_MAX_NAME 4095
 #define CPIO_MAX_SIZE 0xffffffffu
+#define CPIO_TRAILER  "TRAILER!!!" /* the name of an archive's last member */
 
 /*
  * Header and name. The caller appends entry->size bytes of data and then calls

@@ -123,7 +123,8 @@ long tree_add(struct tree *t, const struct tree_node *n)
 
 	if (ret < 0)
 		return ret;
-	if (strlen(n->name) > CPIO_MAX_NAME)
+	if (strlen(n->name) > CPIO_MAX_NAME ||
+	    (n->symlink && strlen(n->symlink) > CPIO_MAX_NAME))
 		return -ENAMETOOLONG;
 	if (n->size > CPIO_MAX_SIZE)
 		return -EFBIG;
@@ -170,15 +171,29 @@ long tree_link(struct tree *t, const char *name, long to)
 	return tree_add(t, &n);
 }
 
-/* The directories above @name that no node made. */
-static int write_parents(struct tree *made, const char *name, struct pack *p)
+/* Does node @i lie below a name that is a symbolic link by then? */
+static bool through_link(const struct tree *t, size_t i, size_t len)
 {
+	long at = find(t, t->nodes[i].n.name, len);
+
+	return at >= 0 && (size_t)at < i && S_ISLNK(t->nodes[at].n.mode);
+}
+
+/*
+ * The directories above node @i that no node made. One that is a symbolic link
+ * stays that, and leads to where the node goes, as it does for tar(1).
+ */
+static int write_parents(const struct tree *t, size_t i, struct tree *made,
+			 struct pack *p)
+{
+	const char *name = t->nodes[i].n.name;
+
 	for (const char *s = strchr(name, '/'); s; s = strchr(s + 1, '/')) {
 		size_t len = (size_t)(s - name);
 		char dir[CPIO_MAX_NAME + 1];
 		long ret;
 
-		if (find(made, name, len) >= 0)
+		if (find(made, name, len) >= 0 || through_link(t, i, len))
 			continue;
 		memcpy(dir, name, len);
 		dir[len] = 0;
@@ -193,6 +208,12 @@ static int write_parents(struct tree *made, const char *name, struct pack *p)
 	return 0;
 }
 
+/* A file may have the name that ends an archive. */
+static const char *member_name(const char *name)
+{
+	return strcmp(name, CPIO_TRAILER) ? name : "./" CPIO_TRAILER;
+}
+
 int tree_write(const struct tree *t, struct pack *p, int dirfd, int archive)
 {
 	struct tree *made = tree_create(); /* directories written so far */
@@ -203,7 +224,7 @@ int tree_write(const struct tree *t, struct pack *p, int dirfd, int archive)
 		const struct node *data =
 			nd->link >= 0 ? &t->nodes[nd->link] : nd;
 		struct cpio_entry en = {
-			.name = nd->n.name,
+			.name = member_name(nd->n.name),
 			.mode = data->n.mode,
 			.uid = data->n.uid,
 			.gid = data->n.gid,
@@ -216,7 +237,7 @@ int tree_write(const struct tree *t, struct pack *p, int dirfd, int archive)
 			.rdev_minor = data->n.rdev_minor,
 		};
 
-		ret = write_parents(made, nd->n.name, p);
+		ret = write_parents(t, i, made, p);
 		if (ret < 0)
 			break;
 		if (S_ISLNK(data->n.mode)) {

@@ -202,6 +202,28 @@ static void test_tar_names(void **state)
 	sh("test \"$(find x/top -type f | xargs cat)\" = deep");
 }
 
+/* Members that lie behind a symbolic link, and one named like the end. */
+static void test_tar_links(void **state)
+{
+	struct initramfs_config cfg = { .root = "l.tar", .modules = "none" };
+
+	(void)state;
+	sh("mkdir -p l/usr/lib && ln -s usr/lib l/lib && echo 1 >l/usr/lib/a "
+	   "&& "
+	   "echo end >'l/TRAILER!!!' && echo last >l/zz && "
+	   "tar -C l --sort=name -cf l.tar usr lib 'TRAILER!!!' zz && "
+	   "mkdir -p m/lib/modules && echo 2 >m/lib/modules/b && "
+	   "tar -C m -rf l.tar lib/modules/b");
+	initramfs_destroy(build(&cfg));
+	unpack_all();
+	sh("test -L x/lib && test \"$(cat x/usr/lib/modules/b)\" = 2 && "
+	   "test \"$(cat 'x/TRAILER!!!')\" = end && test -e x/zz");
+	sh("ln -s $(printf '%05000d' 1) l/toolong 2>/dev/null; "
+	   "tar -C l --format=pax --transform='flags=s;s,usr/lib,"
+	   "'$(printf '%05000d' 1)',' -cf l.tar lib");
+	expect_error(&cfg, -ENAMETOOLONG, "lib");
+}
+
 static void test_tar_bad(void **state)
 {
 	struct initramfs_config cfg = { .root = "b.tar", .modules = "none" };
@@ -569,6 +591,7 @@ int main(void)
 		T(test_tar),
 		T(test_tar_names),
 		T(test_tar_bad),
+		T(test_tar_links),
 		T(test_root_kind),
 		T(test_files_that_change),
 		T(test_config),
