@@ -414,26 +414,34 @@ void conn_host_eof(struct vconn *c)
 	owe_shutdown(c, c->hup ? SHUT_F_BOTH : SHUT_F_SEND);
 }
 
+static void credit_retry(struct deadline *d);
+
+/*
+ * The guest has room for bytes, but not for packets. Of bytes it tells us when
+ * it has more. Of packets it may not: an old kernel whose reader took every one
+ * of 400 bytes finds that nothing worth an update; so we ask again, ever more
+ * slowly.
+ */
+static void ask_later(struct vconn *c)
+{
+	if (c->deadline.kind == DL_NONE)
+		deadline_set(c->v, &c->deadline, DL_CREDIT,
+			     vsock_now(c->v) + (CREDIT_RETRY_NS << c->retries),
+			     credit_retry);
+}
+
 static void credit_retry(struct deadline *d)
 {
 	struct vconn *c = container_of(d, struct vconn, deadline);
-	struct vsock *v = c->v;
 
 	if (c->wait != VW_CREDIT)
 		return;
 	if (c->retries < CREDIT_RETRY_MAX)
 		c->retries++;
 	conn_owe(c, CTL_CREDIT_REQUEST);
-	deadline_set(v, d, DL_CREDIT,
-		     vsock_now(v) + (CREDIT_RETRY_NS << c->retries),
-		     credit_retry);
+	ask_later(c);
 }
 
-/*
- * The guest has no room. Of bytes it tells us when it has again. Of packets it
- * may not: an old kernel whose reader took every one of 400 bytes finds that
- * nothing worth an update; so we ask again, ever more slowly.
- */
 enum rx_result rx_starved(struct vconn *c)
 {
 	struct vsock *v = c->v;
@@ -447,8 +455,7 @@ enum rx_result rx_starved(struct vconn *c)
 		v->n.stall_credit++;
 	} else {
 		v->n.stall_packets++;
-		deadline_set(v, &c->deadline, DL_CREDIT,
-			     vsock_now(v) + CREDIT_RETRY_NS, credit_retry);
+		ask_later(c);
 	}
 	return RX_WAIT;
 }
@@ -457,9 +464,12 @@ void conn_credit_step(struct vconn *c)
 {
 	if (credit_update_due(&c->credit))
 		conn_owe(c, CTL_UPDATE); /* the guest's window may be smaller */
-	if (c->wait != VW_CREDIT || !credit_free(&c->credit) ||
-	    !credit_packets_free(&c->credit))
+	if (c->wait != VW_CREDIT || !credit_free(&c->credit))
 		return;
+	if (!credit_packets_free(&c->credit)) {
+		ask_later(c); /* they had run out together */
+		return;
+	}
 	c->credit_asked = false;
 	c->retries = 0;
 	c->ctl &= (uint8_t)~CTL_CREDIT_REQUEST;

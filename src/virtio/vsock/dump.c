@@ -86,6 +86,9 @@ static const char *check_conn(const struct vconn *c)
 		return "waits for credit without having asked";
 	if (c->wait == VW_CREDIT && credit_free(k) && credit_packets_free(k))
 		return "waits for credit it has"; /* I5 */
+	if (c->wait == VW_CREDIT && credit_free(k) &&
+	    c->deadline.kind != DL_CREDIT)
+		return "waits for packets and will not ask again";
 	if (!conn_out_empty(c) && !c->want_out)
 		return "bytes for the host, and EPOLLOUT not asked for";
 	if (c->want_out && conn_out_empty(c))

@@ -531,6 +531,46 @@ static void test_small_packets(void **state)
 	vg_settle(&g);
 }
 
+/*
+ * Bytes and packets run out together, and the guest's answer frees some bytes
+ * but no packet: it need not say more by itself, so we ask on.
+ */
+static void test_both_windows_full(void **state)
+{
+	static uint8_t data[2000];
+	int fd = connect_to(64, VSOCK_STREAM, 1);
+	uint32_t packets = 0, bytes = 0;
+	struct pkt_hdr h;
+
+	(void)state;
+	h = vg_reply(&p.h, OP_CREDIT_UPDATE);
+	for (int i = 0; i < 409; i++) {
+		size_t len = i < 408 ? 640 : sizeof(data);
+
+		assert_int_equal(write(fd, data, len), len);
+		vg_settle(&g);
+		while (packets <= (uint32_t)i && vg_recv(&g, &p)) {
+			assert_int_equal(p.h.op, OP_RW);
+			packets++;
+			bytes += p.h.len;
+		}
+	}
+	assert_int_equal(packets, 409);
+	assert_int_equal(bytes, 262144);
+	expect(OP_CREDIT_REQUEST);
+	h.fwd_cnt = 640;
+	vg_send(&g, &h, NULL, 0);
+	expect_none();
+	vg_advance(&g, 20000000);
+	expect(OP_CREDIT_REQUEST);
+	h.fwd_cnt = bytes;
+	vg_send(&g, &h, NULL, 0);
+	expect(OP_RW);
+	assert_int_equal(p.h.len, 408 * 640 + sizeof(data) - bytes);
+	close(fd);
+	vg_settle(&g);
+}
+
 /* ---- chains ---- */
 
 static void test_bad_chains(void **state)
@@ -879,17 +919,29 @@ static void test_config(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_addresses),	  T(test_states),
-		T(test_lengths),	  T(test_credit_lies),
-		T(test_overflow),	  T(test_credit_flood),
-		T(test_rst_flood),	  T(test_connect_flood),
-		T(test_seq_floods),	  T(test_shutdown_then_data),
-		T(test_slow_host_tail),	  T(test_zero_credit_is_quiet),
-		T(test_small_packets),	  T(test_bad_chains),
-		T(test_bad_rx_chains),	  T(test_broken_ring),
-		T(test_reset_mid_flight), U(test_uds_good),
-		U(test_uds_bad),	  U(test_uds_many),
-		U(test_uds_guest_dials),  cmocka_unit_test(test_config),
+		T(test_addresses),
+		T(test_states),
+		T(test_lengths),
+		T(test_credit_lies),
+		T(test_overflow),
+		T(test_credit_flood),
+		T(test_rst_flood),
+		T(test_connect_flood),
+		T(test_seq_floods),
+		T(test_shutdown_then_data),
+		T(test_slow_host_tail),
+		T(test_zero_credit_is_quiet),
+		T(test_small_packets),
+		T(test_both_windows_full),
+		T(test_bad_chains),
+		T(test_bad_rx_chains),
+		T(test_broken_ring),
+		T(test_reset_mid_flight),
+		U(test_uds_good),
+		U(test_uds_bad),
+		U(test_uds_many),
+		U(test_uds_guest_dials),
+		cmocka_unit_test(test_config),
 	};
 
 	return cmocka_run_group_tests_name("vsock-hostile", tests, NULL, NULL);
