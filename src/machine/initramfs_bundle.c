@@ -12,8 +12,8 @@
  *
  * It is taken when the first line is what this boot would write and every
  * module file still has the size, time and inode it had. The file is written
- * aside and renamed, so a reader sees all of it or none. A cache that cannot be
- * used is a line in the log.
+ * aside, synced and renamed, so a reader sees all of it or none. A cache that
+ * cannot be used is a line in the log.
  */
 #include "machine/initramfs_bundle.h"
 
@@ -265,7 +265,7 @@ static char *make_head(struct modules *m, const char *key, const char *text,
 	return head;
 }
 
-/* The oldest files go when there are too many, unfinished ones with them. */
+/* The oldest file goes when there are too many. */
 static void prune(int dir)
 {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -295,39 +295,36 @@ static void prune(int dir)
 		unlinkat(dir, oldest, 0);
 }
 
-static void cache_write(struct modules *m, const char *key, int dir,
-			const char *text, const char *cpio, uint64_t size,
-			const struct log *log)
+static void cache_write(struct modules *m, const char *key,
+			struct kernel_cache *c, const char *text,
+			const char *cpio, uint64_t size, const struct log *log)
 {
-	char name[NAME_SIZE], tmp[NAME_SIZE];
+	char name[NAME_SIZE], temp[KERNEL_CACHE_TEMP];
 	size_t head_len = 0;
-	char *head;
-	int fd = -1;
+	char *head = make_head(m, key, text, size, &head_len);
+	int fd = head ? kernel_cache_temp(c, temp) : -ENOMEM;
+	int rc = fd < 0 ? fd : 0;
 
 	cache_name(key, name);
-	snprintf(tmp, sizeof(tmp), PREFIX "%d.tmp", (int)getpid());
-	head = make_head(m, key, text, size, &head_len);
-	if (head)
-		fd = openat(dir, tmp,
-			    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
-				    O_NOFOLLOW,
-			    0600);
-	if (fd >= 0 &&
-	    (!write_all(fd, head, head_len) || !write_all(fd, cpio, size) ||
-	     renameat(dir, tmp, dir, name) < 0)) {
-		log_debug(log, "module cache: %s", strerror(errno));
-		unlinkat(dir, tmp, 0);
+	if (!rc &&
+	    (!write_all(fd, head, head_len) || !write_all(fd, cpio, size))) {
+		rc = -errno;
+		unlinkat(c->dir, temp, 0);
 	}
+	if (!rc)
+		rc = kernel_cache_commit(c, fd, temp, name, true);
+	if (rc)
+		log_debug(log, "module cache: %s", strerror(-rc));
 	if (fd >= 0)
 		close(fd);
 	free(head);
-	prune(dir);
+	prune(c->dir);
 }
 
 /* Made flat, so that the cache can have a copy. */
 static int make(struct modules *m, const struct bundle_want *want, size_t n,
-		const char *key, int dir, const struct log *log, struct pack *p,
-		struct bundle *out, struct err *e)
+		const char *key, struct kernel_cache *c, const struct log *log,
+		struct pack *p, struct bundle *out, struct err *e)
 {
 	struct pack *members;
 	char *text, *flat;
@@ -356,8 +353,8 @@ static int make(struct modules *m, const struct bundle_want *want, size_t n,
 		err_set(e, ret, "kernel modules: %s", strerror(-ret));
 		goto out;
 	}
-	if (key && dir >= 0)
-		cache_write(m, key, dir, text, flat, pack_size(members), log);
+	if (key && c->dir >= 0)
+		cache_write(m, key, c, text, flat, pack_size(members), log);
 	pack_pad(p, 4);
 	pack_give(p, flat, pack_size(members));
 	*out = (struct bundle){ .text = text, .count = count };
@@ -381,7 +378,7 @@ int bundle_write(struct modules *m, const struct bundle_want *want, size_t n,
 	if (key && cache.dir >= 0 && cache_read(m, key, cache.dir, p, &b))
 		*out = b;
 	else
-		ret = make(m, want, n, key, cache.dir, log, p, out, e);
+		ret = make(m, want, n, key, &cache, log, p, out, e);
 	kernel_cache_close(&cache);
 	free(key);
 	return ret;

@@ -171,21 +171,21 @@ void kernel_cache_close(struct kernel_cache *c)
 	c->dir = -1;
 }
 
-/* A new file under a name nobody else uses. */
-static int temp_open(struct kernel_cache *c, char name[40])
+int kernel_cache_temp(struct kernel_cache *c, char name[KERNEL_CACHE_TEMP])
 {
 	uint64_t r = 0;
 	int fd;
 
 	if (getrandom(&r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
 		r = clock_ns();
-	snprintf(name, 40, TEMP_PREFIX "%u-%" PRIx64, (unsigned)getpid(), r);
+	snprintf(name, KERNEL_CACHE_TEMP, TEMP_PREFIX "%u-%" PRIx64,
+		 (unsigned)getpid(), r);
 	fd = openat(c->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	return fd < 0 ? -errno : fd;
 }
 
-static int temp_commit(struct kernel_cache *c, int fd, const char *temp,
-		       const char *name, bool sync)
+int kernel_cache_commit(struct kernel_cache *c, int fd, const char *temp,
+			const char *name, bool sync)
 {
 	if ((sync && fsync(fd) < 0) ||
 	    renameat(c->dir, temp, c->dir, name) < 0) {
@@ -203,7 +203,7 @@ static void note_write(struct kernel_cache *c, const struct stat *st,
 {
 	struct note n = { .magic = NOTE_MAGIC };
 	struct stat img;
-	char temp[40];
+	char temp[KERNEL_CACHE_TEMP];
 	id_name id;
 	int fd;
 
@@ -216,12 +216,12 @@ static void note_write(struct kernel_cache *c, const struct stat *st,
 	n.mtime_ns = stamp(&img.st_mtim);
 	n.crc = note_crc(&n);
 	make_id_name(id, st);
-	fd = temp_open(c, temp);
+	fd = kernel_cache_temp(c, temp);
 	if (fd < 0)
 		return;
 	/* No sync: a note lost or torn by a crash is one more hash to make. */
 	if (write(fd, &n, sizeof(n)) == (ssize_t)sizeof(n))
-		temp_commit(c, fd, temp, id, false);
+		kernel_cache_commit(c, fd, temp, id, false);
 	else
 		unlinkat(c->dir, temp, 0);
 	close(fd);
@@ -397,11 +397,11 @@ int kernel_cache_add(struct kernel_cache *c, const struct stat *st,
 		     const struct kernel_parsed *p, struct kernel_head *h)
 {
 	entry_name name;
-	char temp[40];
+	char temp[KERNEL_CACHE_TEMP];
 	int fd, r;
 
 	make_entry_name(name, sum);
-	fd = temp_open(c, temp);
+	fd = kernel_cache_temp(c, temp);
 	if (fd < 0) {
 		r = fd;
 		goto fail;
@@ -412,7 +412,7 @@ int kernel_cache_add(struct kernel_cache *c, const struct stat *st,
 	if (r < 0)
 		unlinkat(c->dir, temp, 0);
 	else
-		r = temp_commit(c, fd, temp, name, true);
+		r = kernel_cache_commit(c, fd, temp, name, true);
 	if (r < 0) {
 		close(fd);
 		goto fail;

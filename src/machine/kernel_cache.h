@@ -5,6 +5,7 @@
 #ifndef ARC_MACHINE_KERNEL_CACHE_H
 #define ARC_MACHINE_KERNEL_CACHE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -28,6 +29,16 @@ struct kernel_cache {
 void kernel_cache_open(struct kernel_cache *c, const char *path, uint64_t max,
 		       const struct log *log);
 void kernel_cache_close(struct kernel_cache *c);
+
+/*
+ * A new file under a name nobody else uses (other threads and processes share
+ * the directory), and its end: it becomes @name, whole and on the medium (@sync)
+ * or is gone. 0 or -errno; the descriptor stays the caller's.
+ */
+#define KERNEL_CACHE_TEMP 40
+int kernel_cache_temp(struct kernel_cache *c, char temp[KERNEL_CACHE_TEMP]);
+int kernel_cache_commit(struct kernel_cache *c, int fd, const char *temp,
+			const char *name, bool sync);
 
 /* The image file made from the file @st describes, or -1. Fills @h. */
 int kernel_cache_find(struct kernel_cache *c, const struct stat *st,

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/thread.h"
+#include "base/util.h"
 #include "machine/initramfs.h"
 
 static char dir[64]; /* of this test */
@@ -469,6 +471,83 @@ static void test_softdeps(void **state)
 	free(blk);
 }
 
+struct maker {
+	struct initramfs_config cfg;
+	struct thread thread;
+	char *got;
+	uint64_t size;
+};
+
+static void make_quietly(void *arg)
+{
+	struct maker *m = arg;
+	struct initramfs *in;
+
+	free(m->got);
+	m->got = NULL;
+	if (initramfs_build(&m->cfg, &in, NULL))
+		return;
+	m->size = initramfs_size(in);
+	m->got = malloc(m->size);
+	if (m->got && initramfs_load(in, m->got, NULL))
+		memset(m->got, 0, m->size);
+	initramfs_destroy(in);
+}
+
+/* VMs of one process that start together fill the cache together. */
+static void test_cache_shared(void **state)
+{
+	static const char *const names[] = { "virtio_mmio", "virtio_console",
+					     "virtio_blk" };
+	static const size_t len = 2 << 20;
+	struct maker m[2];
+	char *info = calloc(1, len), *want[2], path[64];
+
+	(void)state;
+	memset(m, 0, sizeof(m));
+	sh("mkdir d && printf 'virtio_mmio.ko\nvirtio_console.ko\n"
+	   "virtio_blk.ko\n' >d/modules.order");
+	for (size_t i = 0; i < array_size(names); i++) {
+		memset(info, 'a' + (int)i, len);
+		strcpy(info, VERMAGIC);
+		snprintf(path, sizeof(path), "d/%s.ko", names[i]);
+		write_module(path, info, len);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		m[i].cfg = (struct initramfs_config){
+			.release = "1.2.3-test",
+			.modules = "d",
+			.cache_dir = "",
+			.want = i ? INITRAMFS_WANT_BLK : INITRAMFS_WANT_CONSOLE,
+		};
+		make_quietly(&m[i]);
+		want[i] = m[i].got;
+		m[i].got = NULL;
+		m[i].cfg.cache_dir = "cache";
+	}
+	for (unsigned round = 0; round < 20; round++) {
+		sh("rm -rf cache && mkdir cache");
+		/* Made, then out of the cache. */
+		for (unsigned pass = 0; pass < 2; pass++) {
+			for (unsigned i = 0; i < 2; i++)
+				thread_start(&m[i].thread, "maker",
+					     make_quietly, &m[i]);
+			for (unsigned i = 0; i < 2; i++) {
+				thread_join(&m[i].thread);
+				assert_non_null(m[i].got);
+				assert_memory_equal(m[i].got, want[i],
+						    m[i].size);
+			}
+		}
+		sh("test $(ls -A cache | wc -l) = 2");
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		free(m[i].got);
+		free(want[i]);
+	}
+	free(info);
+}
+
 /* ---- stock kernels ---- */
 
 static const char *const kernels[] = { "/tmp/kernels/6.1",
@@ -598,6 +677,7 @@ int main(void)
 		T(test_bad_input),
 		T(test_builtin),
 		T(test_softdeps),
+		T(test_cache_shared),
 		T(test_stock_modules),
 		T(test_stock_dep),
 	};
