@@ -586,17 +586,17 @@ int virtio_mmio_restore(struct virtio_mmio *t, const struct snap_reader *r,
 			uint32_t instance, struct err *e)
 {
 	struct snap_body b;
-	int rc = snap_find(r, TAG_MMIO, instance, &b);
+	int rc = virtio_record_find(t->dev, r, TAG_MMIO, instance, MMIO_VERSION,
+				    &b, e);
 
 	if (rc < 0)
-		return err_set(e, rc, "%s: the snapshot lacks its registers",
-			       t->dev->name);
+		return rc;
 	t->features_sel = snap_get_u32(&b);
 	t->driver_features_sel = snap_get_u32(&b);
 	t->queue_sel = snap_get_u32(&b);
 	__atomic_store_n(&t->isr, snap_get_u32(&b) & (ISR_QUEUE | ISR_CONFIG),
 			 __ATOMIC_SEQ_CST);
-	return 0;
+	return virtio_record_read(t->dev, &b, e);
 }
 
 void virtio_mmio_resume(struct virtio_mmio *t)

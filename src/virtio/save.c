@@ -59,6 +59,31 @@ void virtio_dev_save(struct virtio_dev *d, struct snap_writer *w,
 		d->type->save(d, w);
 }
 
+int virtio_record_find(const struct virtio_dev *d, const struct snap_reader *r,
+		       uint32_t tag, uint32_t instance, uint32_t version,
+		       struct snap_body *b, struct err *e)
+{
+	int rc = snap_find(r, tag, instance, b);
+
+	if (rc < 0)
+		return err_set(e, rc, "%s: the snapshot lacks a record of it",
+			       d->name);
+	if (b->version > version)
+		return err_set(e, -ENOTSUP,
+			       "%s: the snapshot was made by a newer version",
+			       d->name);
+	return 0;
+}
+
+int virtio_record_read(const struct virtio_dev *d, const struct snap_body *b,
+		       struct err *e)
+{
+	return b->short_read ? err_set(e, -EINVAL,
+				       "%s: the snapshot's record is cut short",
+				       d->name)
+			     : 0;
+}
+
 static int restore_queue(struct virtio_dev *d, unsigned q, struct snap_body *b,
 			 struct err *e)
 {
@@ -137,10 +162,7 @@ static int restore_core(struct virtio_dev *d, struct snap_body *b,
 		if (rc < 0)
 			return rc;
 	}
-	return b->short_read ? err_set(e, -EINVAL,
-				       "%s: the snapshot's record is cut short",
-				       d->name)
-			     : 0;
+	return virtio_record_read(d, b, e);
 }
 
 int virtio_dev_restore(struct virtio_dev *d, const struct snap_reader *r,
@@ -151,20 +173,13 @@ int virtio_dev_restore(struct virtio_dev *d, const struct snap_reader *r,
 
 	bug_on(d->run != VIRTIO_IDLE || d->status);
 	d->run = VIRTIO_QUIET; /* for good: a failure leaves it to destroy */
-	rc = snap_find(r, TAG_CORE, instance, &b);
-	if (rc < 0)
-		return err_set(e, rc, "%s: the snapshot lacks the device",
-			       d->name);
-	rc = restore_core(d, &b, e);
-	if (rc < 0)
-		return rc;
-	rc = snap_find(r, TAG_STATE, instance, &b);
-	if (rc < 0)
-		return err_set(e, rc, "%s: the snapshot lacks its state",
-			       d->name);
-	if (b.version > d->type->state_version)
-		return err_set(e, -ENOTSUP,
-			       "%s: the snapshot was made by a newer version",
-			       d->name);
-	return d->type->restore ? d->type->restore(d, &b, e) : 0;
+	rc = virtio_record_find(d, r, TAG_CORE, instance, CORE_VERSION, &b, e);
+	if (!rc)
+		rc = restore_core(d, &b, e);
+	if (!rc)
+		rc = virtio_record_find(d, r, TAG_STATE, instance,
+					d->type->state_version, &b, e);
+	if (!rc && d->type->restore)
+		rc = d->type->restore(d, &b, e);
+	return rc ? rc : virtio_record_read(d, &b, e);
 }

@@ -258,6 +258,16 @@ int virtio_dev_restore(struct virtio_dev *d, const struct snap_reader *r,
 /* QUIET, or never activated. NULL-safe. */
 void virtio_dev_destroy(struct virtio_dev *d);
 
+/*
+ * A record of @d no newer than @version; and whether all that was taken from it
+ * was there. 0 or -errno with a sentence.
+ */
+int virtio_record_find(const struct virtio_dev *d, const struct snap_reader *r,
+		       uint32_t tag, uint32_t instance, uint32_t version,
+		       struct snap_body *b, struct err *e);
+int virtio_record_read(const struct virtio_dev *d, const struct snap_body *b,
+		       struct err *e);
+
 /* ---- for transports ---- */
 
 uint32_t virtio_get_features(const struct virtio_dev *d, unsigned sel);

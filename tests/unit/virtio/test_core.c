@@ -620,6 +620,59 @@ static void snapshot(void **state)
 	free(w.buf);
 }
 
+/* The stream @r with its record @which too short, or too new. */
+static void spoil(struct snap_writer *w, const struct snap_reader *r,
+		  unsigned which, bool cut)
+{
+	struct snap_body b;
+	size_t pos = 0;
+
+	snap_begin(w);
+	for (unsigned i = 0; snap_next(r, &pos, &b); i++) {
+		size_t len = (size_t)(b.end - b.p);
+		bool now = i == which;
+
+		snap_record(w, b.tag, b.instance,
+			    b.version + (now && !cut ? 1 : 0), b.flags);
+		snap_bytes(w, b.p, len - (now && cut ? 1 : 0));
+	}
+	assert_int_equal(snap_finish(w), 0);
+}
+
+static void bad_snapshot(void **state)
+{
+	struct snap_writer good, w;
+	struct snap_reader r, bad;
+	struct err e = { 0 };
+	struct harness a, b;
+
+	(void)state;
+	toy_open(&a);
+	harness_start(&a, 0);
+	assert_true(harness_quiesce(&a));
+	snap_begin(&good);
+	virtio_dev_save(a.dev, &good, 3);
+	virtio_mmio_save(a.mmio, &good, 3);
+	assert_int_equal(snap_finish(&good), 0);
+	assert_int_equal(snap_open(&r, good.buf, good.len, &e), 0);
+	for (unsigned i = 0; i < 6; i++) {
+		int rc;
+
+		spoil(&w, &r, i / 2, i % 2);
+		assert_int_equal(snap_open(&bad, w.buf, w.len, &e), 0);
+		toy_open(&b);
+		rc = virtio_dev_restore(b.dev, &bad, 3, &e);
+		if (!rc)
+			rc = virtio_mmio_restore(b.mmio, &bad, 3, &e);
+		assert_int_equal(rc, i % 2 ? -EINVAL : -ENOTSUP);
+		assert_non_null(strstr(e.text, i % 2 ? "cut short" : "newer"));
+		harness_close(&b);
+		free(w.buf);
+	}
+	harness_close(&a);
+	free(good.buf);
+}
+
 /* ---- on the bus, with threads ---- */
 
 struct engine {
@@ -774,6 +827,7 @@ int main(void)
 		cmocka_unit_test(queue_reset),
 		cmocka_unit_test(config_space),
 		cmocka_unit_test(snapshot),
+		cmocka_unit_test(bad_snapshot),
 		cmocka_unit_test(attaching),
 		cmocka_unit_test(reset_blocks_vcpu),
 		cmocka_unit_test(registry),
