@@ -12,7 +12,7 @@
  *
  * Threads: a vCPU is run, and its state got and set, by the thread that owns
  * it, or by another while it is not running and the caller made sure it stays
- * so. hv_vcpu_kick(), hv_irq_*(), hv_msi() are safe from any thread at any
+ * so. hv_vcpu_kick(), hv_irq_line(), hv_msi() are safe from any thread at any
  * time.
  */
 #ifndef ARC_HV_HV_H
@@ -28,7 +28,6 @@
 
 struct err;
 struct log;
-struct loop;
 
 /* Counted events of one vCPU since its creation. */
 struct hv_counters {
@@ -47,7 +46,6 @@ struct hv_config {
 	unsigned ncpus; /* 1 .. hv_info.max_cpus */
 	struct gmem *mem; /* all regions, added before hv_vm_create() */
 	struct bus *bus;
-	struct loop *loop; /* where irqfds are emulated, if they must be */
 	const struct log *log;
 };
 
@@ -170,7 +168,7 @@ int hv_irqchip_create(struct hv_vm *vm, struct err *e);
 /* Drive IOAPIC pin @gsi. An edge interrupt is true, then false. */
 int hv_irq_line(struct hv_vm *vm, unsigned gsi, bool level);
 int hv_msi(struct hv_vm *vm, uint64_t addr, uint32_t data);
-/* Each signal of @fd is an edge on @gsi (emulated on the loop if need be). */
+/* HV_CAP_IRQFD, else -ENOTSUP: each signal of @fd is an edge on @gsi. */
 int hv_irqfd(struct hv_vm *vm, unsigned gsi, int fd, bool add);
 /* (Emulated by the bus if need be.) */
 int hv_ioeventfd(struct hv_vm *vm, const struct bus_ioeventfd *io, bool add);

@@ -34,8 +34,10 @@ struct virtio_mmio_host {
 	/* Add or remove a doorbell; -errno. */
 	int (*ioeventfd)(void *ctx, const struct bus_ioeventfd *io, bool add);
 	/*
-	 * One of: each signal of @fd is an edge on @gsi; or, where that would
-	 * cost a detour, drive an edge on @gsi now. Any thread may call pulse.
+	 * One of: each signal of @fd is an edge on @gsi; or, for an engine
+	 * without irqfds, drive an edge on @gsi now. pulse is called by loop
+	 * threads and vCPUs, always with the lock of the device's loop, so that
+	 * two edges on a line never meet (the second would be lost).
 	 */
 	int (*irqfd)(void *ctx, unsigned gsi, int fd, bool add);
 	void (*pulse)(void *ctx, unsigned gsi);

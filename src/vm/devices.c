@@ -229,13 +229,24 @@ static int engine_irqfd(void *ctx, unsigned gsi, int fd, bool add)
 	return hv_irqfd(vm->hv, gsi, fd, add);
 }
 
+/* Edges on a line do not meet: see virtio/mmio.h. */
+static void engine_pulse(void *ctx, unsigned gsi)
+{
+	struct vm *vm = ctx;
+
+	hv_irq_line(vm->hv, gsi, true);
+	hv_irq_line(vm->hv, gsi, false);
+}
+
 int devices_attach(struct vm *vm, struct err *e)
 {
+	bool irqfd = vm->hv->caps & HV_CAP_IRQFD;
 	struct virtio_mmio_host host = {
 		.bus = vm->bus,
 		.ctx = vm,
 		.ioeventfd = engine_ioeventfd,
 		.irqfd = engine_irqfd,
+		.pulse = irqfd ? NULL : engine_pulse,
 	};
 
 	for (unsigned i = 0; i < vm->ndevices; i++) {

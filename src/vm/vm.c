@@ -424,7 +424,6 @@ static int create_engine_vm(struct vm *vm, struct err *e)
 		.ncpus = (unsigned)vm->config->cpus,
 		.mem = vm->mem,
 		.bus = vm->bus,
-		.loop = vm->loop,
 		.log = &vm->log,
 	};
 	int rc;

@@ -15,7 +15,6 @@
 #include "bus/bus.h"
 #include "hv/hv.h"
 #include "hv/x86_flat.h"
-#include "loop/loop.h"
 #include "mem/gmem.h"
 
 #define RAM    0x40000u
@@ -33,7 +32,6 @@ enum {
 static struct {
 	struct gmem *mem;
 	struct bus *bus;
-	struct loop *loop;
 	struct hv_vm *vm;
 	struct hv_vcpu *cpu;
 	struct hv_x86_vcpu_state reset;
@@ -59,10 +57,8 @@ static void init(void)
 	bug_on(gmem_create(&z.mem));
 	bug_on(gmem_add_ram(z.mem, gpa(0), RAM, NULL));
 	bug_on(bus_create(&z.bus));
-	bug_on(loop_create(&z.loop, NULL));
 	c.mem = z.mem;
 	c.bus = z.bus;
-	c.loop = z.loop;
 	bug_on(hv_vm_create(&hv_soft_ops, &z.vm, &c, NULL));
 	bug_on(hv_irqchip_create(z.vm, NULL));
 	bug_on(hv_vcpu_create(z.vm, 0, &z.cpu, NULL));

@@ -4,7 +4,6 @@
 
 #include "base/err.h"
 #include "hv/soft/cpu.h"
-#include "loop/loop.h"
 
 extern const struct hv_ops hv_soft_ops;
 
@@ -21,14 +20,11 @@ int machine_make(struct machine *m, uint64_t ram_size, struct err *e)
 		rc = gmem_add_ram(m->mem, gpa(0), ram_size, e);
 	if (!rc)
 		rc = bus_create(&m->bus);
-	if (!rc)
-		rc = loop_create(&m->loop, NULL);
 	if (rc)
 		return err_set(e, rc, "no memory for a test machine");
 	m->ram = gmem_ptr(m->mem, gpa(0), ram_size, true);
 	cfg.mem = m->mem;
 	cfg.bus = m->bus;
-	cfg.loop = m->loop;
 	rc = hv_vm_create(&hv_soft_ops, &m->vm, &cfg, e);
 	if (!rc)
 		rc = hv_irqchip_create(m->vm, e);
@@ -52,8 +48,6 @@ void machine_drop(struct machine *m)
 		hv_vcpu_destroy(m->vcpu);
 	if (m->vm)
 		hv_vm_destroy(m->vm);
-	if (m->loop)
-		loop_destroy(m->loop);
 	if (m->bus)
 		bus_destroy(m->bus);
 	gmem_destroy(m->mem);

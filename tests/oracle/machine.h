@@ -12,7 +12,6 @@ struct soft_cpu;
 struct machine {
 	struct gmem *mem;
 	struct bus *bus;
-	struct loop *loop;
 	struct hv_vm *vm;
 	struct hv_vcpu *vcpu;
 	struct soft_cpu *cpu;

@@ -8,7 +8,6 @@
 #include "hv/soft/clock.h"
 #include "irq/x86/irqchip.h"
 #include "irq/x86/lapic.h"
-#include "loop/loop.h"
 
 /* A region of RAM as the engine sees it. */
 struct soft_ram {
@@ -20,7 +19,6 @@ struct soft_ram {
 	unsigned long *log; /* its memory, kept when the log goes off */
 };
 
-struct soft_irqfd;
 struct soft_ioeventfd;
 
 struct soft_vm {
@@ -35,7 +33,6 @@ struct soft_vm {
 	pthread_mutex_t split; /* split locks, atomics on MMIO */
 	struct soft_clock clock;
 	struct soft_ioeventfd *ioeventfds;
-	struct soft_irqfd *irqfds; /* under the loop's lock */
 };
 
 static inline struct soft_ram *soft_ram_at(struct soft_vm *vm, uint64_t pa)

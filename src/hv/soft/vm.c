@@ -3,14 +3,12 @@
  *
  * Guest RAM is what gmem has mapped; per region we keep one word per page for
  * decoded code (block.h) and, while the log is on, one bit per page. Interrupts
- * are src/irq/x86's; an irqfd is a watch on the VM's loop, an ioeventfd is the
- * bus's business.
+ * are src/irq/x86's; an ioeventfd is the bus's business.
  */
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -93,16 +91,13 @@ static int soft_irqchip_create(struct hv_vm *hv, struct err *e)
 	return irqchip_create(&vm->irqchip, &c, e);
 }
 
-static void line(struct soft_vm *vm, unsigned gsi, bool level)
+static int soft_irq_line(struct hv_vm *hv, unsigned gsi, bool level)
 {
+	struct soft_vm *vm = soft_vm_of(hv);
+
 	if (level)
 		__atomic_fetch_add(&vm->epoch, 1, __ATOMIC_RELEASE);
 	irqchip_line(vm->irqchip, gsi, level);
-}
-
-static int soft_irq_line(struct hv_vm *hv, unsigned gsi, bool level)
-{
-	line(soft_vm_of(hv), gsi, level);
 	return 0;
 }
 
@@ -115,73 +110,14 @@ static int soft_msi(struct hv_vm *hv, uint64_t addr, uint32_t data)
 	return 0;
 }
 
-struct soft_irqfd {
-	struct loop_watch watch;
-	struct soft_irqfd *next;
-	struct soft_vm *vm;
-	unsigned gsi;
-	int fd;
-};
-
-static void irqfd_signalled(struct loop_watch *w, uint32_t events)
-{
-	struct soft_irqfd *f = (struct soft_irqfd *)w;
-	uint64_t n;
-
-	(void)events;
-	if (read(f->fd, &n, sizeof(n)) != sizeof(n))
-		return;
-	line(f->vm, f->gsi, true);
-	line(f->vm, f->gsi, false);
-}
-
-static int irqfd_add(struct soft_vm *vm, unsigned gsi, int fd)
-{
-	struct soft_irqfd *f = calloc(1, sizeof(*f));
-	int r;
-
-	if (!f)
-		return -ENOMEM;
-	f->vm = vm;
-	f->gsi = gsi;
-	f->fd = fd;
-	r = watch_open(&f->watch, vm->hv.config.loop, fd, EPOLLIN,
-		       irqfd_signalled);
-	if (r) {
-		free(f);
-		return r;
-	}
-	f->next = vm->irqfds;
-	vm->irqfds = f;
-	return 0;
-}
-
-static int irqfd_remove(struct soft_vm *vm, unsigned gsi, int fd)
-{
-	struct soft_irqfd **p = &vm->irqfds, *f;
-
-	while (*p && ((*p)->fd != fd || (*p)->gsi != gsi))
-		p = &(*p)->next;
-	f = *p;
-	if (!f)
-		return -ENOENT;
-	*p = f->next;
-	watch_close(&f->watch);
-	free(f);
-	return 0;
-}
-
+/* There is nothing between a device and soft_irq_line() that it could save. */
 static int soft_irqfd(struct hv_vm *hv, unsigned gsi, int fd, bool add)
 {
-	struct soft_vm *vm = soft_vm_of(hv);
-	int r;
-
-	if (!hv->config.loop)
-		return -EINVAL;
-	loop_lock(hv->config.loop);
-	r = add ? irqfd_add(vm, gsi, fd) : irqfd_remove(vm, gsi, fd);
-	loop_unlock(hv->config.loop);
-	return r;
+	(void)hv;
+	(void)gsi;
+	(void)fd;
+	(void)add;
+	return -ENOTSUP;
 }
 
 struct soft_ioeventfd {
@@ -329,8 +265,6 @@ static void writer(void *ctx, gpa_t at, size_t len)
 static void vm_free(struct soft_vm *vm)
 {
 	gmem_set_writer(vm->hv.config.mem, NULL, NULL);
-	while (vm->irqfds)
-		soft_irqfd(&vm->hv, vm->irqfds->gsi, vm->irqfds->fd, false);
 	while (vm->ioeventfds) {
 		struct soft_ioeventfd *f = vm->ioeventfds;
 

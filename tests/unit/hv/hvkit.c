@@ -104,9 +104,6 @@ bool hvkit_open_engine(struct hvkit *k, const struct hv_ops *ops,
 	assert_int_equal(gmem_create(&k->mem), 0);
 	assert_int_equal(gmem_add_ram(k->mem, gpa(0), HVKIT_RAM, &e), 0);
 	assert_int_equal(bus_create(&k->bus), 0);
-	/* An engine without irqfds of its own emulates them here. */
-	assert_int_equal(loop_create(&k->loop, NULL), 0);
-	assert_int_equal(loop_start_thread(k->loop, "hvkit"), 0);
 	assert_int_equal(bus_add(k->bus, BUS_PIO, HVKIT_PORT, 16, &port_ops, k,
 				 NULL, &e),
 			 0);
@@ -121,7 +118,6 @@ bool hvkit_open_engine(struct hvkit *k, const struct hv_ops *ops,
 			 0);
 	c.mem = k->mem;
 	c.bus = k->bus;
-	c.loop = k->loop;
 	if (hv_vm_create(k->ops, &k->vm, &c, &e) ||
 	    hv_irqchip_create(k->vm, &e))
 		fail_msg("%s", e.text);
@@ -137,8 +133,6 @@ void hvkit_close(struct hvkit *k)
 	for (unsigned i = 0; i < k->ncpus; i++)
 		hv_vcpu_destroy(k->cpu[i]);
 	hv_vm_destroy(k->vm);
-	loop_stop_thread(k->loop);
-	loop_destroy(k->loop);
 	bus_destroy(k->bus);
 	gmem_destroy(k->mem);
 }

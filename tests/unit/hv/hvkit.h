@@ -23,7 +23,6 @@
 #include "bus/bus.h"
 #include "hv/hv.h"
 #include "hv/x86_flat.h"
-#include "loop/loop.h"
 #include "mem/gmem.h"
 
 /* clang-format off */
@@ -54,7 +53,6 @@ struct hvkit {
 	const struct hv_ops *ops;
 	struct gmem *mem;
 	struct bus *bus;
-	struct loop *loop;
 	struct hv_vm *vm;
 	struct hv_vcpu *cpu[HVKIT_MAX_CPUS];
 	unsigned ncpus;

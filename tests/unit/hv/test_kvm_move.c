@@ -98,7 +98,7 @@ static void create(struct mover *m)
 	assert_int_equal(loop_create(&m->loop, NULL), 0);
 	bc.mem = c.mem = m->mem;
 	bc.bus = c.bus = m->bus;
-	bc.loop = c.loop = m->loop;
+	bc.loop = m->loop;
 	if (board_create(&m->board, &bc, &e))
 		fail_msg("%s", e.text);
 	for (int i = 0; i < 2; i++)

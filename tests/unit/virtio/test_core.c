@@ -676,7 +676,7 @@ static void bad_snapshot(void **state)
 /* ---- on the bus, with threads ---- */
 
 struct engine {
-	unsigned doorbells, irqfds;
+	unsigned doorbells, irqfds, pulses;
 	int fail_after; /* doorbells; -1: never */
 };
 
@@ -700,6 +700,14 @@ static int count_irqfd(void *ctx, unsigned gsi, int fd, bool add)
 	assert_true(fd >= 0);
 	g->irqfds += add ? 1u : -1u;
 	return 0;
+}
+
+static void count_pulse(void *ctx, unsigned gsi)
+{
+	struct engine *g = ctx;
+
+	assert_int_equal(gsi, 5);
+	g->pulses++;
 }
 
 static void attaching(void **state)
@@ -733,6 +741,38 @@ static void attaching(void **state)
 	assert_int_equal(g.doorbells + g.irqfds, 0);
 	assert_false(bus_read(host.bus, BUS_MMIO, 0xd0000060, 4, &v));
 	virtio_mmio_detach(h.mmio);
+	bus_destroy(host.bus);
+	harness_close(&h);
+}
+
+/* An engine without irqfds: each interrupt is an edge made at once. */
+static void pulses(void **state)
+{
+	struct engine g = { .fail_after = -1 };
+	struct virtio_mmio_host host = { .pulse = count_pulse, .ctx = &g };
+	struct err e = { 0 };
+	struct harness h;
+	uint64_t v;
+
+	(void)state;
+	toy_open(&h);
+	assert_int_equal(bus_create(&host.bus), 0);
+	assert_int_equal(virtio_mmio_attach(h.mmio, &host, 0xd0000000, 5, &e),
+			 0);
+	h.dev->irq->queue(h.dev->irq, 0);
+	assert_int_equal(g.pulses, 1);
+	h.dev->irq->config(h.dev->irq);
+	assert_int_equal(g.pulses, 2);
+	assert_true(bus_read(host.bus, BUS_MMIO, 0xd0000060, 4, &v));
+	assert_int_equal(v, 3);
+	virtio_mmio_resume(h.mmio); /* what is pending is signalled again */
+	assert_int_equal(g.pulses, 3);
+	assert_true(bus_write(host.bus, BUS_MMIO, 0xd0000064, 4, 3));
+	virtio_mmio_resume(h.mmio);
+	assert_int_equal(g.pulses, 3);
+	assert_int_equal(read(virtio_mmio_irq_fd(h.mmio), &v, 8), -1);
+	virtio_mmio_detach(h.mmio);
+	assert_int_equal(g.irqfds, 0);
 	bus_destroy(host.bus);
 	harness_close(&h);
 }
@@ -829,6 +869,7 @@ int main(void)
 		cmocka_unit_test(snapshot),
 		cmocka_unit_test(bad_snapshot),
 		cmocka_unit_test(attaching),
+		cmocka_unit_test(pulses),
 		cmocka_unit_test(reset_blocks_vcpu),
 		cmocka_unit_test(registry),
 	};
