@@ -163,17 +163,6 @@ static const struct field fields[] = {
 
 /* ---- the vocabulary ---- */
 
-static const struct virtio_dev_type *flag_type(const char *name)
-{
-	for (unsigned i = 0; virtio_dev_types[i]; i++) {
-		const struct virtio_dev_type *t = virtio_dev_types[i];
-
-		if (t->flag && !strcmp(t->flag, name))
-			return t;
-	}
-	return NULL;
-}
-
 /* Key @i of those that device types bring. */
 static const struct virtio_dev_type *flag_at(unsigned i)
 {
@@ -222,7 +211,8 @@ char *arcvmm_config_key_help(const char *name)
 {
 	bool by_name = !strcmp(name, "console") || !strcmp(name, "rng");
 	const struct virtio_dev_type *t =
-		by_name ? virtio_dev_type_by_name(name) : flag_type(name);
+		by_name ? virtio_dev_type_by_name(name)
+			: virtio_dev_type_by_flag(name);
 	char *text;
 	int n;
 
@@ -446,7 +436,7 @@ static int set_device(const struct virtio_dev_type *t, struct vm_config *c,
 int config_apply(struct vm_config *c, const char *key, const char *value,
 		 struct err *e)
 {
-	const struct virtio_dev_type *t = flag_type(key);
+	const struct virtio_dev_type *t = virtio_dev_type_by_flag(key);
 	const char *near;
 
 	for (unsigned i = 0; i < array_size(fields); i++)

@@ -79,7 +79,7 @@ static const char *name_seg(struct aml *a, const char *s)
 	return s[n] ? s + n + 1 : s + n;
 }
 
-void aml_path(struct aml *a, const char *path)
+static void aml_path(struct aml *a, const char *path)
 {
 	unsigned segs = 1;
 
@@ -206,7 +206,7 @@ void aml_int(struct aml *a, uint64_t v)
 	}
 }
 
-void aml_string(struct aml *a, const char *s)
+static void aml_string(struct aml *a, const char *s)
 {
 	aml_byte(a, OP_STRING);
 	aml_bytes(a, s, strlen(s) + 1);

@@ -28,10 +28,10 @@ struct aml {
 void aml_bytes(struct aml *a, const void *p, size_t n);
 void aml_byte(struct aml *a, uint8_t b);
 
-/* A name as it is: "_HID", or a path: "\\_SB_.PWRB" of 4-character segments. */
-void aml_path(struct aml *a, const char *path);
-
-/* Opened terms; the result is for aml_close(). */
+/*
+ * Opened terms; the result is for aml_close(). A name is "_HID", or a path of
+ * 4-character segments: "\\_SB_.PWRB".
+ */
 size_t aml_scope(struct aml *a, const char *path);
 size_t aml_device(struct aml *a, const char *name);
 size_t aml_method(struct aml *a, const char *name, unsigned nargs);
@@ -41,7 +41,6 @@ void aml_close(struct aml *a, size_t mark);
 
 /* Data objects. */
 void aml_int(struct aml *a, uint64_t v);
-void aml_string(struct aml *a, const char *s);
 
 /* Name (@name, value) */
 void aml_name(struct aml *a, const char *name); /* the value follows */

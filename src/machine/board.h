@@ -11,7 +11,7 @@
  *     board_cpuid(), board_boot_state()   for each vCPU
  *
  * board_load() and hv_vm_create() do not depend on each other: they may come in
- * either order, but see board_config.private_kernel for the mapping.
+ * either order.
  *
  * After that the board acts by itself: chips answer on the bus under the
  * loop's lock, and the guest's wishes arrive as events.
@@ -61,16 +61,6 @@ typedef void board_event_fn(void *ctx, enum board_event event);
 struct board_config {
 	unsigned ncpus; /* 1 .. BOARD_CPUS_MAX */
 	uint64_t mem_size; /* bytes, rounded up to a page */
-	/*
-	 * Let board_load() map the cached kernel copy-on-write over guest RAM
-	 * rather than copy it. VMs with the same kernel then share what they do
-	 * not write, and 2 to 3 ms of copying are saved; but every page touched
-	 * is a fault of its own, 16,500 of them in a boot of Debian's 6.1, so
-	 * that the guest's init runs later. Must be false when another process
-	 * maps guest memory (gmem_share()), and board_load() must come before
-	 * hv_vm_create().
-	 */
-	bool private_kernel;
 	bool no_uart; /* leave COM1 out */
 	struct gmem *mem;
 	struct bus *bus;

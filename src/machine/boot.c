@@ -389,8 +389,7 @@ int board_load(struct board *b, const struct board_boot *boot, struct err *e)
 	if (!low)
 		return err_set(e, -EFAULT, "no memory below 640 KiB");
 
-	r = kernel_place(boot->kernel, b->config.mem, b->config.private_kernel,
-			 !b->loaded, e);
+	r = kernel_place(boot->kernel, b->config.mem, !b->loaded, e);
 	if (r == 0)
 		r = load_initrd(b, boot, &ird, e);
 	if (r == 0)

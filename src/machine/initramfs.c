@@ -231,7 +231,12 @@ static int add_initrd(struct initramfs *in, const char *path, struct err *e)
 
 /* ---- the configuration the guest's init reads ---- */
 
-bool initramfs_escape(const char *text, char *out, size_t size)
+/*
+ * @text with every byte that is not a printable ASCII character, and '%',
+ * written as %XX: how words stand in /.arcvmm/config. At most @size bytes
+ * with the closing 0; false when it does not fit.
+ */
+static bool escape(const char *text, char *out, size_t size)
 {
 	static const char hex[] = "0123456789ABCDEF";
 	size_t n = 0;
@@ -261,7 +266,7 @@ static void put_word(FILE *f, const char *text)
 	size_t size = 3 * strlen(text) + 1;
 	char *word = malloc(size);
 
-	if (word && initramfs_escape(text, word, size))
+	if (word && escape(text, word, size))
 		fputs(word, f);
 	else
 		fputs("%", f); /* not a word: the guest refuses the file */

@@ -123,7 +123,7 @@ struct initramfs_config {
 	const char *console; /* "hvc0", "ttyS0"; NULL: the kernel's own */
 	/*
 	 * Further mounts in the root: "fstype source target [options]", the
-	 * four words escaped with initramfs_escape() where they need it.
+	 * four words with %XX where they need it.
 	 */
 	const char *const *mounts; /* NULL-terminated; or NULL */
 	uint64_t max_size; /* of the whole, unpacked; 0: 4 GiB */
@@ -159,12 +159,5 @@ int initramfs_load(const void *in, void *dst, struct err *e);
 
 /* How many modules are in. */
 unsigned initramfs_modules(const struct initramfs *in);
-
-/*
- * @text with every byte that is not a printable ASCII character, and '%',
- * written as %XX: how words stand in /.arcvmm/config. At most @size bytes
- * with the closing 0; false when it does not fit.
- */
-bool initramfs_escape(const char *text, char *out, size_t size);
 
 #endif

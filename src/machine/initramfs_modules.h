@@ -43,8 +43,9 @@ enum module_state { MODULE_ABSENT, MODULE_BUILTIN, MODULE_FILE };
 enum module_state modules_lookup(const struct modules *m, const char *name);
 
 /*
- * Want @name and all it depends on; built-in ones are skipped. 0; -ENOENT when a dependency is missing, -EBADMSG for a damaged
- * module, -EXDEV for one built for another kernel.
+ * Want @name and all it depends on; built-in ones are skipped. 0; -ENOENT when a
+ * dependency is missing, -EBADMSG for a damaged module, -EXDEV for one built for
+ * another kernel.
  */
 int modules_want(struct modules *m, const char *name, struct err *e);
 

@@ -75,7 +75,7 @@ int pack_error(const struct pack *p)
 	return p->error;
 }
 
-void pack_fail(struct pack *p, int code)
+static void pack_fail(struct pack *p, int code)
 {
 	if (!p->error)
 		p->error = code;

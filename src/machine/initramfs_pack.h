@@ -22,7 +22,6 @@ void pack_destroy(struct pack *p); /* NULL-safe */
 
 /* 0, or the first -errno met. */
 int pack_error(const struct pack *p);
-void pack_fail(struct pack *p, int code);
 /* Bytes so far. */
 uint64_t pack_size(const struct pack *p);
 

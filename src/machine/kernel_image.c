@@ -2,9 +2,8 @@
  * The unpacked image as a file: a header, then guest memory from meta.base on.
  *
  * The file is sparse: pages of zeros (nearly half of a stock kernel: bss, brk,
- * padding between segments) are holes, and zeros at the end are cut. Mapped
- * copy-on-write it costs nothing until a page is touched; for copying, the
- * extents say which pages are worth it.
+ * padding between segments) are holes, and zeros at the end are cut; the extents
+ * say which pages are worth copying.
  */
 #include "machine/kernel_image.h"
 
@@ -247,20 +246,6 @@ int kernel_image_read(int fd, struct kernel_head *h, bool whole)
 	return crc == h->image_crc ? 0 : -EBADMSG;
 }
 
-/* True when the guest's memory at @at now is a copy-on-write mapping of @k. */
-static bool place_mapping(const struct kernel *k, struct gmem *m, gpa_t at)
-{
-	const struct kernel_head *h = &k->head;
-	void *host = gmem_ptr(m, at, h->image_len, true);
-
-	if (!host || !h->image_len ||
-	    (uintptr_t)host % (uintptr_t)sysconf(_SC_PAGESIZE))
-		return false;
-	return mmap(host, h->image_len, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_FIXED, k->fd,
-		    KERNEL_HEAD_SIZE) != MAP_FAILED;
-}
-
 /*
  * Copying: two threads share the extents in steps of COPY_STEP. With huge pages
  * behind guest memory most of the time is the copy itself, and a second CPU
@@ -341,16 +326,14 @@ static int place_copy(const struct kernel *k, struct gmem *m, gpa_t base,
 	return c.result;
 }
 
-int kernel_place(const struct kernel *k, struct gmem *m, bool private,
-		 bool fresh, struct err *e)
+int kernel_place(const struct kernel *k, struct gmem *m, bool fresh,
+		 struct err *e)
 {
 	const struct kernel_head *h = &k->head;
 	gpa_t base = gpa(align_down(h->meta.base, KERNEL_PAGE));
 	gpa_t tail = gpa(base.v + h->image_len);
-	int r = 0;
+	int r = place_copy(k, m, base, fresh);
 
-	if (!private || !place_mapping(k, m, base))
-		r = place_copy(k, m, base, fresh);
 	if (r == 0 && !fresh && tail.v < h->meta.end)
 		r = gmem_fill(m, tail, 0, h->meta.end - tail.v);
 	if (r == -EBADMSG)

@@ -64,9 +64,6 @@ void kernel_parsed_free(struct kernel_parsed *p);
 int kernel_parse_elf(struct kernel_parsed *p, const uint8_t *elf, size_t len,
 		     bool is_linux, struct err *e);
 
-/* What a file that is no x86 kernel looks like: "an arm64 Linux kernel". */
-const char *kernel_describe(const void *file, size_t len);
-
 /*
  * An image as it is kept: KERNEL_HEAD_SIZE bytes of header, then the bytes from
  * meta.base (rounded down to a page) on, as a sparse file. Local to this host
@@ -106,11 +103,8 @@ struct kernel {
 	int fd; /* an image file: in the cache, or a memfd */
 };
 
-/*
- * Put the image into guest RAM. @fresh: RAM is known to be zero. @private: map
- * it copy-on-write where pages allow.
- */
-int kernel_place(const struct kernel *k, struct gmem *m, bool private,
-		 bool fresh, struct err *e);
+/* Copy the image into guest RAM. @fresh: RAM is known to be zero. */
+int kernel_place(const struct kernel *k, struct gmem *m, bool fresh,
+		 struct err *e);
 
 #endif

@@ -72,7 +72,8 @@ static const struct {
 };
 /* clang-format on */
 
-const char *kernel_describe(const void *file, size_t len)
+/* What a file that is no x86 kernel looks like: "an arm64 Linux kernel". */
+static const char *describe(const void *file, size_t len)
 {
 	const uint8_t *p = file;
 
@@ -216,8 +217,7 @@ static int parse_packed(struct kernel_parsed *p, enum unpack_format f,
 		return err_set(e, -ENOEXEC,
 			       "is %s data, and inside is %s, not an x86-64 "
 			       "kernel",
-			       unpack_name(f),
-			       kernel_describe(p->unpacked, made));
+			       unpack_name(f), describe(p->unpacked, made));
 	p->meta.format = KERNEL_ELF64;
 	r = kernel_parse_elf(p, p->unpacked, made, false, &why);
 	return r < 0 ? err_set(e, r, "is %s data whose content %s",
@@ -245,7 +245,7 @@ int kernel_parse(struct kernel_parsed *p, const void *file, size_t len,
 		r = parse_packed(p, f, file, len, unpack_max, e);
 	} else {
 		r = err_set(e, -ENOEXEC, "is %s, not an x86-64 kernel",
-			    kernel_describe(file, len));
+			    describe(file, len));
 	}
 	if (r < 0)
 		kernel_parsed_free(p);

@@ -63,8 +63,8 @@ void gmem_destroy(struct gmem *m); /* NULL-safe */
 void gmem_share(struct gmem *m);
 
 /*
- * Add @size bytes of zeroed RAM at @base. Fails with a sentence when the range overlaps, is not page-aligned, is 0, or when the host
- * has not that much.
+ * Add @size bytes of zeroed RAM at @base. Fails with a sentence when the range
+ * overlaps, is not page-aligned, is 0, or when the host has not that much.
  */
 int gmem_add_ram(struct gmem *m, gpa_t base, uint64_t size, struct err *e);
 

@@ -1,5 +1,6 @@
 #include "virtio/iov.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -13,10 +14,8 @@ uint64_t iov_size(const struct iovec *iov, unsigned n)
 	return size;
 }
 
-enum copy { COPY_OUT, COPY_IN, FILL };
-
-static size_t iov_copy(enum copy how, const struct iovec *iov, unsigned n,
-		       uint64_t off, void *buf, int byte, size_t len)
+static size_t iov_copy(bool in, const struct iovec *iov, unsigned n,
+		       uint64_t off, void *buf, size_t len)
 {
 	size_t done = 0;
 
@@ -30,12 +29,10 @@ static size_t iov_copy(enum copy how, const struct iovec *iov, unsigned n,
 		}
 		at += off;
 		step = min_of(iov[i].iov_len - (size_t)off, len - done);
-		if (how == COPY_OUT)
-			memcpy((char *)buf + done, at, step);
-		else if (how == COPY_IN)
+		if (in)
 			memcpy(at, (char *)buf + done, step);
 		else
-			memset(at, byte, step);
+			memcpy((char *)buf + done, at, step);
 		done += step;
 		off = 0;
 	}
@@ -45,19 +42,13 @@ static size_t iov_copy(enum copy how, const struct iovec *iov, unsigned n,
 size_t iov_read(const struct iovec *iov, unsigned n, uint64_t off, void *buf,
 		size_t len)
 {
-	return iov_copy(COPY_OUT, iov, n, off, buf, 0, len);
+	return iov_copy(false, iov, n, off, buf, len);
 }
 
 size_t iov_write(const struct iovec *iov, unsigned n, uint64_t off,
 		 const void *buf, size_t len)
 {
-	return iov_copy(COPY_IN, iov, n, off, (void *)buf, 0, len);
-}
-
-size_t iov_fill(const struct iovec *iov, unsigned n, uint64_t off, int byte,
-		size_t len)
-{
-	return iov_copy(FILL, iov, n, off, NULL, byte, len);
+	return iov_copy(true, iov, n, off, (void *)buf, len);
 }
 
 unsigned iov_slice(struct iovec *dst, const struct iovec *src, unsigned n,

@@ -17,9 +17,6 @@ size_t iov_read(const struct iovec *iov, unsigned n, uint64_t off, void *buf,
 /* Copy up to @len bytes from @buf to byte @off of @iov. */
 size_t iov_write(const struct iovec *iov, unsigned n, uint64_t off,
 		 const void *buf, size_t len);
-/* Fill up to @len bytes from byte @off. */
-size_t iov_fill(const struct iovec *iov, unsigned n, uint64_t off, int byte,
-		size_t len);
 
 /*
  * Describe bytes [@off, @off + @len) of @src in @dst, which has room for @n

@@ -417,12 +417,11 @@ static void remove_ranges(struct virtio_mmio *t)
 	bus_remove(t->host.bus, BUS_MMIO, t->base + ISR_END);
 }
 
-struct bus_ioeventfd virtio_mmio_doorbell(struct virtio_mmio *t, unsigned q,
-					  uint64_t base)
+static struct bus_ioeventfd doorbell(struct virtio_mmio *t, unsigned q)
 {
 	return (struct bus_ioeventfd){
 		.space = BUS_MMIO,
-		.addr = base + REG_QUEUE_NOTIFY,
+		.addr = t->base + REG_QUEUE_NOTIFY,
 		.len = 4,
 		.match = q,
 		.fd = t->dev->queues[q].kick_fd,
@@ -441,7 +440,7 @@ static bool has_doorbell(struct virtio_mmio *t, unsigned q)
 static void remove_doorbells(struct virtio_mmio *t, unsigned n)
 {
 	for (unsigned q = 0; q < n; q++) {
-		struct bus_ioeventfd io = virtio_mmio_doorbell(t, q, t->base);
+		struct bus_ioeventfd io = doorbell(t, q);
 
 		if (has_doorbell(t, q))
 			t->host.ioeventfd(t->host.ctx, &io, false);
@@ -451,7 +450,7 @@ static void remove_doorbells(struct virtio_mmio *t, unsigned n)
 static int add_doorbells(struct virtio_mmio *t, struct err *e)
 {
 	for (unsigned q = 0; q < t->dev->nqueues; q++) {
-		struct bus_ioeventfd io = virtio_mmio_doorbell(t, q, t->base);
+		struct bus_ioeventfd io = doorbell(t, q);
 		int rc;
 
 		if (!has_doorbell(t, q))
@@ -552,19 +551,9 @@ void virtio_mmio_destroy(struct virtio_mmio *t)
 	free(t);
 }
 
-struct virtio_dev *virtio_mmio_dev(struct virtio_mmio *t)
-{
-	return t->dev;
-}
-
 uint64_t virtio_mmio_base(const struct virtio_mmio *t)
 {
 	return t->base;
-}
-
-unsigned virtio_mmio_gsi(const struct virtio_mmio *t)
-{
-	return t->gsi;
 }
 
 /* ---- snapshots ---- */

@@ -58,13 +58,7 @@ int virtio_mmio_attach(struct virtio_mmio *t,
 /* No vCPU runs any more. Harmless when not attached. */
 void virtio_mmio_detach(struct virtio_mmio *t);
 
-struct virtio_dev *virtio_mmio_dev(struct virtio_mmio *t);
 uint64_t virtio_mmio_base(const struct virtio_mmio *t); /* 0: not attached */
-unsigned virtio_mmio_gsi(const struct virtio_mmio *t);
-
-/* The doorbell of queue @q were the window at @base. */
-struct bus_ioeventfd virtio_mmio_doorbell(struct virtio_mmio *t, unsigned q,
-					  uint64_t base);
 
 /*
  * Registers, for the bus and for tests that play the driver (who then poll

@@ -12,7 +12,8 @@
  *	quiesce -> virtio_quiet() -> reset | save | resume | destroy
  *
  * Every call of the table is made on the device's loop (or under its lock), and
- * never again after destroy; notify from the loop's own thread. quiesce is the only asynchronous step: between
+ * never again after destroy; notify from the loop's own thread, but for
+ * `immediate` queues. quiesce is the only asynchronous step: between
  * virtio_quiet() and the next activate or resume no I/O is in flight, no chain
  * is held and notify is not called, so reset, save and destroy are plain
  * functions. A NULL op is a no-op of the core.

@@ -72,8 +72,8 @@ static void place(const struct kernel_parsed *p)
 	bug_on(memcmp(&again, &k.head, sizeof(again)) != 0);
 	bug_on(gmem_create(&m) < 0);
 	if (gmem_add_ram(m, gpa(0), 64 << 20, NULL) == 0) {
-		kernel_place(&k, m, false, false, NULL);
-		kernel_place(&k, m, true, true, NULL);
+		kernel_place(&k, m, true, NULL);
+		kernel_place(&k, m, false, NULL);
 	}
 	gmem_destroy(m);
 	close(k.fd);

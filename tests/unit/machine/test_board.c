@@ -79,7 +79,6 @@ static int create(unsigned ncpus, uint64_t mem)
 	const struct board_config c = {
 		.ncpus = ncpus,
 		.mem_size = mem,
-		.private_kernel = true,
 		.mem = fx->mem,
 		.bus = fx->bus,
 		.loop = fx->loop,

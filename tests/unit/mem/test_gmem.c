@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/err.h"
 #include "base/util.h"
@@ -171,9 +172,37 @@ static void writers_are_announced(void **state)
 	gmem_destroy(m);
 }
 
+/* Another process that maps the descriptors sees what the guest has. */
+static void shared(void **state)
+{
+	const uint64_t size = 1 << 16;
+	const char text[] = "seen";
+	struct gmem *m;
+
+	(void)state;
+	assert_int_equal(gmem_create(&m), 0);
+	gmem_share(m);
+	assert_int_equal(gmem_add_ram(m, gpa(0), size, NULL), 0);
+	assert_int_equal(gmem_add_ram(m, gpa(1ull << 32), size, NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct gmem_region *r = gmem_region(m, i);
+		char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			       r->fd, (off_t)r->fd_offset);
+
+		assert_ptr_not_equal(p, MAP_FAILED);
+		assert_int_equal(gmem_write(m, r->base, text, sizeof(text)), 0);
+		assert_string_equal(p, text);
+		memset(p, 0, size);
+		assert_int_equal(*(char *)gmem_ptr(m, r->base, 1, false), 0);
+		munmap(p, size);
+	}
+	gmem_destroy(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shared),
 		cmocka_unit_test(regions_are_sorted),
 		cmocka_unit_test(bad_regions_are_refused),
 		cmocka_unit_test(copies_cross_regions),
