@@ -6,12 +6,15 @@
 #   vsock-guest.sh ARCVMM soft|kvm [VERSION [SECONDS [REPEATS]]]
 #
 # soft runs here; kvm in the nested host, where "the host" of the table is the L1
-# host. SECONDS is what one figure takes, of 24 a repeat.
+# host. SECONDS (1) is what one figure takes at most, of 24 a repeat (3).
 set -eu
 cd "$(dirname "$0")/.."
 arcvmm=$(realpath "$1") engine=$2 version=${3:-6.1}
 jobs="${4:-1} ${5:-3}"
-{ read -r kernel && read -r modules; } < <(tools/fetch-kernel.sh "$version")
+{ read -r kernel && read -r modules; } < <(tools/fetch-kernel.sh "$version") || {
+	echo "SKIP: vsock-guest: no kernel $version"
+	exit 0
+}
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/root"
 musl-gcc -std=gnu11 -O2 -D_GNU_SOURCE -Isrc -static -o "$work/root/peer" \
@@ -24,7 +27,7 @@ else
 	echo "sh /p/run-vmm.sh /p/bin/arcvmm kvm /p/root" \
 		"/p/kernel-$version/vmlinuz /p/kernel-$version/modules $jobs 2>&1" \
 		>"$work/script"
-	tests/nested/l1.sh --timeout 900 --bin "$arcvmm" \
+	tests/nested/try.sh --timeout 600 --bin "$arcvmm" \
 		--add tests/vsock/run-vmm.sh --add "$work/root=root" \
 		--kernel "$version" "$work/script"
 fi

@@ -56,7 +56,8 @@ test:
 test-suites:
 	@tools/test-all.sh $(suites)
 # In the order of their price; tools/mk/vsock.mk adds its own.
-suites := unit unit-soft cli-test install-check boot oracle-check nested-unit nested-boot
+suites := unit unit-soft cli-test install-check boot bench-check \
+	oracle-check nested-unit nested-boot
 
 #: cli-test     the command line: options, messages, exit statuses
 .PHONY: cli-test
