@@ -43,8 +43,7 @@ static bool thread_arg(struct gdb *g, const char **p, unsigned *cpu, bool *all)
 	uint64_t v;
 
 	*all = false;
-	if (**p == '-') {
-		*p += 2;
+	if (starts(p, "-1")) {
 		*all = true;
 		return true;
 	}

@@ -164,8 +164,7 @@ void cpus_destroy(struct vm *vm)
 	vm->ncpus = 0;
 }
 
-/* vm->lock held. */
-static bool all_parked(const struct vm *vm)
+bool cpus_parked(const struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ncpus; i++)
 		if (!vm->cpus[i].parked)
@@ -184,7 +183,7 @@ int vm_pause(struct vm *vm)
 	}
 	vm->paused = true;
 	cpus_kick(vm);
-	while (vm->paused && !vm->ending && !all_parked(vm))
+	while (vm->paused && !vm->ending && !cpus_parked(vm))
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	if (vm->ending)
 		rc = -ESRCH;

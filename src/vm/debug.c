@@ -24,15 +24,6 @@ static struct gmem *target_mem(void *t)
 	return ((struct vm *)t)->mem;
 }
 
-/* vm->lock held. */
-static bool all_parked(const struct vm *vm)
-{
-	for (unsigned i = 0; i < vm->ncpus; i++)
-		if (!vm->cpus[i].parked)
-			return false;
-	return true;
-}
-
 static int target_stop(void *t)
 {
 	struct vm *vm = t;
@@ -43,7 +34,7 @@ static int target_stop(void *t)
 		vm->cpus[i].held = true;
 	if (vm->state == VM_RUNNING && !vm->ending) {
 		cpus_kick(vm);
-		while (!vm->ending && !all_parked(vm))
+		while (!vm->ending && !cpus_parked(vm))
 			pthread_cond_wait(&vm->changed, &vm->lock);
 	}
 	rc = vm->ending || vm->state == VM_ENDED ? -ESRCH : 0;

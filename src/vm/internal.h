@@ -124,6 +124,8 @@ void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 int cpus_create(struct vm *vm, struct err *e);
 int cpus_start(struct vm *vm, struct err *e);
 void cpus_kick(struct vm *vm);
+/* All are at the gate. vm->lock held. */
+bool cpus_parked(const struct vm *vm);
 void cpus_join(struct vm *vm);
 void cpus_destroy(struct vm *vm);
 

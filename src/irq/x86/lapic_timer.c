@@ -108,6 +108,15 @@ uint64_t lapic_timer_deadline(const struct lapic *l)
 	return __atomic_load_n(&l->timer.deadline, __ATOMIC_ACQUIRE);
 }
 
+/* Lock held. */
+static void fire_due(struct lapic *l)
+{
+	uint64_t at = l->timer.deadline;
+
+	if (at != NEVER && chip_now(l->chip) >= at)
+		fire(l);
+}
+
 void lapic_timer_poll(struct lapic *l)
 {
 	uint64_t at = lapic_timer_deadline(l);
@@ -115,10 +124,15 @@ void lapic_timer_poll(struct lapic *l)
 	if (at == NEVER || chip_now(l->chip) < at)
 		return;
 	pthread_mutex_lock(&l->timer.lock);
-	at = l->timer.deadline;
-	if (at != NEVER && chip_now(l->chip) >= at)
-		fire(l);
+	fire_due(l);
 	pthread_mutex_unlock(&l->timer.lock);
+}
+
+/* Lock for a register write: what was due before comes first. */
+static void begin_write(struct lapic *l)
+{
+	pthread_mutex_lock(&l->timer.lock);
+	fire_due(l);
 }
 
 uint64_t lapic_sleep_begin(struct lapic *l)
@@ -175,7 +189,7 @@ void lapic_timer_set_initial(struct lapic *l, uint32_t count)
 {
 	struct lapic_timer *t = &l->timer;
 
-	pthread_mutex_lock(&t->lock);
+	begin_write(l);
 	if (mode_of(l->lvt[0]) != TIMER_TSC_DEADLINE) {
 		poke(&t->initial, count);
 		arm_count(l, count);
@@ -189,7 +203,7 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t divide)
 	struct lapic_timer *t = &l->timer;
 	uint32_t left;
 
-	pthread_mutex_lock(&t->lock);
+	begin_write(l);
 	left = count_left(l);
 	poke(&t->divide, divide);
 	if (left)
@@ -203,7 +217,7 @@ void lapic_timer_set_lvt(struct lapic *l, uint32_t lvt)
 	unsigned old = mode_of(l->lvt[0]), new = mode_of(lvt);
 	uint32_t left;
 
-	pthread_mutex_lock(&t->lock);
+	begin_write(l);
 	left = count_left(l);
 	poke(&l->lvt[0], lvt);
 	if (old != new &&
@@ -222,7 +236,7 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc)
 {
 	struct lapic_timer *t = &l->timer;
 
-	pthread_mutex_lock(&t->lock);
+	begin_write(l);
 	if (mode_of(l->lvt[0]) == TIMER_TSC_DEADLINE) {
 		t->tsc_deadline = tsc;
 		if (!tsc)

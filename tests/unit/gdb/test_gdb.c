@@ -435,6 +435,8 @@ static void stepping(void **state)
 	receive(m, buf, sizeof(buf));
 	assert_memory_equal(buf, "T02", 3);
 	assert_reply(m, "vCont;s:9", "E16");
+	assert_reply(m, "Hg-", "E16");
+	assert_reply(m, "vCont;c:-", "E16");
 }
 
 /* A client that goes takes its breakpoints with it. */

@@ -54,6 +54,32 @@ static void one_shot(void **s)
 	assert_int_equal(lapic_timer_deadline(l), NEVER);
 }
 
+/* A write to the timer does not take back an interrupt that was due before. */
+static void due_before_write(void **s)
+{
+	struct lapic *l = f.l[0];
+
+	(void)s;
+	set_reg(l, 0x320, 0x30);
+	set_reg(l, 0x3e0, 0xb); /* divide by 1 */
+	set_reg(l, 0x380, 1);
+	f.now += 10;
+	set_reg(l, 0x320, 0x20031); /* periodic, another vector */
+	serve(l, 0x30);
+	assert_int_equal(lapic_timer_deadline(l), NEVER);
+	set_reg(l, 0x320, 0x30);
+	set_reg(l, 0x380, 1);
+	f.now += 10;
+	set_reg(l, 0x320, 0x10030); /* masked */
+	serve(l, 0x30);
+	set_reg(l, 0x320, 0x30);
+	set_reg(l, 0x380, 1);
+	f.now += 10;
+	set_reg(l, 0x380, 1000);
+	serve(l, 0x30);
+	assert_int_equal(lapic_timer_deadline(l), f.now + 1000);
+}
+
 static void divisors(void **s)
 {
 	static const struct {
@@ -304,6 +330,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(one_shot),
+		T(due_before_write),
 		T(divisors),
 		T(periodic),
 		T(absurd_period),
