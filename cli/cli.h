@@ -57,9 +57,13 @@ void descriptors_raise(void);
 /* The usage of one verb, to stdout. */
 void print_help(const struct verb *v);
 
-/* A connection to the agent of a running VM; -1 with a message said. */
+/*
+ * A connection to the agent of a running VM, which may take @wait_ms to be up;
+ * -errno with a message said.
+ */
 struct instance;
-int agent_of(const struct instance *i);
+#define AGENT_WAIT_MS 300000
+int agent_of(const struct instance *i, int wait_ms);
 
 /* Nanoseconds on the clock of the library's milestones. */
 uint64_t now_ns(void);

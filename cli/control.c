@@ -133,8 +133,10 @@ void control_run(struct control *c, const struct pollfd *p, unsigned n)
 	}
 }
 
-char *control_ask(const struct instance *i, const char *word)
+char *control_ask(const struct instance *i, const char *word, int wait_ms)
 {
+	struct timeval wait = { .tv_sec = wait_ms / 1000,
+				.tv_usec = wait_ms % 1000 * 1000 };
 	struct sockaddr_un sa;
 	char line[40];
 	char *text = NULL;
@@ -144,6 +146,7 @@ char *control_ask(const struct instance *i, const char *word)
 
 	snprintf(line, sizeof(line), "%s\n", word);
 	if (fd < 0 || address(&sa, i) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) ||
 	    connect(fd, (struct sockaddr *)&sa, sizeof(sa)) ||
 	    send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
 		goto fail;
@@ -168,7 +171,9 @@ char *control_ask(const struct instance *i, const char *word)
 	}
 	return text;
 fail:
-	complain("VM '%s' does not answer: %s", i->name, strerror(errno));
+	complain(errno == EAGAIN ? "VM '%s' does not answer in time"
+				 : "VM '%s' does not answer: %m",
+		 i->name);
 	free(text);
 	if (fd >= 0)
 		close(fd);

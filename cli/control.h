@@ -19,7 +19,8 @@
 
 #include "cli/registry.h"
 
-#define CONTROL_CLIENTS 8
+/* Those that wait for the agent keep their places: room for others beside. */
+#define CONTROL_CLIENTS 64
 /* "Not yet": the order is given again by control_retry(). */
 #define CONTROL_LATER ((char *)-1)
 
@@ -50,7 +51,11 @@ void control_retry(struct control *c);
 
 /* ---- in a client ---- */
 
-/* The answer, malloc'd, or NULL with a message said. */
-char *control_ask(const struct instance *i, const char *word);
+/*
+ * The answer, malloc'd, or NULL with a message said, also when none comes within
+ * @wait_ms.
+ */
+#define CONTROL_WAIT_MS 60000
+char *control_ask(const struct instance *i, const char *word, int wait_ms);
 
 #endif

@@ -15,27 +15,33 @@
 #include "cli/term.h"
 
 /* The agent is up: it takes connections at once, or something is wrong. */
-#define AGENT_WAIT_MS 10000
+#define CONNECT_WAIT_MS 10000
 
-static int connect_instance(void *ctx, struct arcvmm_error *e)
+static int connect_within(const struct instance *i, int wait_ms,
+			  struct arcvmm_error *e)
 {
 	char path[192];
-	char *up = control_ask(ctx, "agent"); /* waits for the guest */
+	char *up = control_ask(i, "agent", wait_ms); /* waits for the guest */
 
 	*e = (struct arcvmm_error){ .text = "its agent cannot be reached" };
 	if (!up)
 		return -ENODEV;
 	free(up);
 	return arcvmm_uds_connect(
-		instance_path(ctx, "vsock", path, sizeof(path)),
-		ARCVMM_AGENT_PORT, AGENT_WAIT_MS, e);
+		instance_path(i, "vsock", path, sizeof(path)),
+		ARCVMM_AGENT_PORT,
+		wait_ms < CONNECT_WAIT_MS ? wait_ms : CONNECT_WAIT_MS, e);
 }
 
-int agent_of(const struct instance *i)
+static int connect_instance(void *ctx, struct arcvmm_error *e)
 {
-	struct instance copy = *i;
+	return connect_within(ctx, AGENT_WAIT_MS, e);
+}
+
+int agent_of(const struct instance *i, int wait_ms)
+{
 	struct arcvmm_error e;
-	int fd = connect_instance(&copy, &e);
+	int fd = connect_within(i, wait_ms, &e);
 
 	if (fd < 0)
 		complain("%s: %s", i->name, e.text);
@@ -128,8 +134,11 @@ static int parse_exec_option(struct exec_options *o, char **argv, int *i)
 	return 0;
 }
 
-/* Signals go to the command until it has ended; the second time we go. */
-static void attend_session(struct session *s, int sigfd)
+/*
+ * Signals go to the command until it has ended. The third time, or while there
+ * is no command yet, they end us: then their number, else 0.
+ */
+static int attend_session(struct session *s, int sigfd)
 {
 	struct pollfd p[] = {
 		{ .fd = session_fd(s), .events = POLLIN },
@@ -143,15 +152,15 @@ static void attend_session(struct session *s, int sigfd)
 		if (poll(p, 2, -1) < 0)
 			continue;
 		if (p[0].revents)
-			return;
+			return 0;
 		if (read(sigfd, &si, sizeof(si)) != sizeof(si))
 			continue;
 		if (si.ssi_signo == SIGWINCH)
 			session_resize(s);
 		else if (si.ssi_signo == SIGCONT)
 			term_again();
-		else if (++asked > 2)
-			return;
+		else if (++asked > 2 || !s->connected_ns)
+			return (int)si.ssi_signo;
 		else
 			session_signal(s, (int)si.ssi_signo);
 	}
@@ -174,7 +183,7 @@ static int run_exec(int argc, char **argv)
 	struct exec_options o = { 0 };
 	struct instance inst;
 	struct session s;
-	int i, rc, sigfd;
+	int i, rc, sigfd, sig;
 
 	for (i = 1; i < argc && *argv[i] == '-'; i++) {
 		rc = parse_exec_option(&o, argv, &i);
@@ -221,7 +230,12 @@ static int run_exec(int argc, char **argv)
 	rc = session_start(&s);
 	if (rc)
 		return rc;
-	attend_session(&s, sigfd);
+	sig = attend_session(&s, sigfd);
+	if (sig && !s.connected_ns) {
+		/* Its thread still waits for the guest; it ends with us. */
+		term_restore();
+		return 128 + sig;
+	}
 	session_join(&s, true);
 	term_restore();
 	if (s.rc) {
@@ -298,7 +312,7 @@ static int run_cp(int argc, char **argv)
 	if (rc)
 		return rc;
 	signal(SIGPIPE, SIG_IGN);
-	fd = agent_of(&inst);
+	fd = agent_of(&inst, AGENT_WAIT_MS);
 	if (fd < 0)
 		return EXIT_USAGE;
 	if (in_guest[0])

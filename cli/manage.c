@@ -14,6 +14,9 @@
 #include "cli/control.h"
 #include "cli/registry.h"
 
+/* How long stats wait for the guest's. */
+#define GUEST_WAIT_MS 2000
+
 /* argv is VERB [--json] NAME; *json may be NULL. */
 static int one_name(int argc, char **argv, bool *flag, const char *flag_name,
 		    const char *flag_short, struct instance *i)
@@ -146,7 +149,7 @@ static int give_order(int argc, char **argv, const char *word, bool ends)
 		return rc;
 	instance_info(&i, "pid", pid, sizeof(pid));
 	p.fd = ends ? (int)syscall(SYS_pidfd_open, atoi(pid), 0) : -1;
-	text = control_ask(&i, word);
+	text = control_ask(&i, word, CONTROL_WAIT_MS);
 	if (!text) {
 		if (p.fd >= 0)
 			close(p.fd);
@@ -283,12 +286,13 @@ static int run_stats(int argc, char **argv)
 
 	if (rc)
 		return rc;
-	answer = control_ask(&i, "stats");
+	answer = control_ask(&i, "stats", CONTROL_WAIT_MS);
 	if (!answer)
 		return EXIT_USAGE;
 	vmm = json_loads(answer, 0, NULL);
 	free(answer);
-	fd = agent_of(&i);
+	/* The VM's own counters are of use above all when its guest hangs. */
+	fd = agent_of(&i, GUEST_WAIT_MS);
 	if (fd >= 0 && arcvmm_agent_stats(fd, &answer, &e)) {
 		complain("%s: %s", i.name, e.text);
 	} else if (fd >= 0) {

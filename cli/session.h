@@ -21,7 +21,8 @@ struct session {
 
 	/* The result, after session_join(). */
 	int rc; /* 0: exit is the command's; else error says why */
-	uint64_t connected_ns; /* when the agent was reached; 0: it was not */
+	_Atomic uint64_t
+		connected_ns; /* when the agent was reached; 0: it was not */
 	struct arcvmm_exit exit;
 	struct arcvmm_error error;
 

@@ -209,6 +209,17 @@ check stop-ends-exec 0 0 "$(paste -sd' ' "$work/ended"; cat "$work/err")" \
 	'^up exit 137$'
 vm exec box -- true
 check unknown-vm $? 125 "$(cat "$work/err")" 'no VM named'
+# One whose agent cannot be reached: nothing waits for it for ever.
+run -d --name mute --root "$roots/root" --serve \
+	--cmdline module_blacklist=vmw_vsock_virtio_transport >/dev/null
+vm stats mute | grep -q instructions
+check stats-without-agent $? 0 "$(cat "$work/err")" mute
+"$arcvmm" exec mute -- true 2>"$work/err" &
+sleep 1
+kill -TERM $!
+wait $!
+check exec-without-agent $? 143 "$(cat "$work/err")" '^$'
+vm kill mute
 run -d --name dead --root "$roots/root" --serve >/dev/null
 kill -9 "$(vm ps | sed -n 's/^dead *\([0-9]*\).*/\1/p')"
 sleep 1
