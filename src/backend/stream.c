@@ -31,6 +31,7 @@
 #include <fcntl.h>
 
 #include "base/bug.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
 
@@ -275,14 +276,28 @@ static void opens_event(struct loop_watch *w, uint32_t events)
 	set_present(s, s->opens > 0);
 }
 
+#define ACCEPT_RETRY_NS (100 * NSEC_PER_MSEC)
+
+static void accept_again(struct loop_timer *t)
+{
+	update_watches(container_of(t, struct stream, retry));
+}
+
 static void accept_event(struct loop_watch *w, uint32_t events)
 {
 	struct stream *s = container_of(w, struct stream, aux);
 	int fd = accept4(s->aux_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		/* Out of descriptors: it would stay readable. */
+		if (errno != EAGAIN && errno != ECONNABORTED) {
+			watch_close(&s->aux);
+			timer_set(&s->retry, s->loop,
+				  clock_ns() + ACCEPT_RETRY_NS, accept_again);
+		}
 		return;
+	}
 	s->in = (struct end){ .fd = fd, .how = HOW_SOCKET };
 	s->out = (struct end){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 3),
 			       .how = HOW_SOCKET };
@@ -442,6 +457,7 @@ void stream_free(struct stream *s)
 	end_close(&s->out);
 	loop_defer_cancel(&s->again);
 	watch_close(&s->aux);
+	timer_cancel(&s->retry);
 	if (s->aux_fd >= 0)
 		close(s->aux_fd);
 	if (s->terminal_fd >= 0)

@@ -45,6 +45,7 @@ struct stream {
 	/* unix: the listener; pty: inotify. */
 	int aux_fd;
 	struct loop_watch aux;
+	struct loop_timer retry; /* no client could be taken: later */
 	char *path;
 	bool unlink_path;
 	int terminal_fd; /* pty: its other side, kept open; else -1 */

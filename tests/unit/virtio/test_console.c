@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
@@ -661,6 +662,36 @@ static void unix_stuck_client(void **state)
 	harness_close(&h);
 }
 
+/* Without descriptors a client waits, and the loop sleeps. */
+static void unix_no_descriptors(void **state)
+{
+	char path[] = "/tmp/arcvmm-sock-XXXXXX", options[100];
+	struct rlimit old, none;
+	struct harness h;
+	int fd;
+
+	(void)state;
+	close(mkstemp(path));
+	unlink(path);
+	snprintf(options, sizeof(options), "unix:%s", path);
+	assert_int_equal(harness_open(&h, "console", options, NULL, NULL, NULL),
+			 0);
+	harness_start(&h, 0);
+	harness_settle(&h);
+	fd = dial(path);
+	getrlimit(RLIMIT_NOFILE, &old);
+	none = old;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+	loop_turn(h.loop, 100);
+	assert_int_equal(loop_turn(h.loop, 0), 0);
+	setrlimit(RLIMIT_NOFILE, &old);
+	say(&h, TX, "there");
+	expect(&h, fd, "there");
+	close(fd);
+	harness_close(&h);
+}
+
 static void pty(void **state)
 {
 	char buf[10] = "";
@@ -787,6 +818,7 @@ int main(void)
 		cmocka_unit_test(regular_input),
 		cmocka_unit_test(unix_socket),
 		cmocka_unit_test(unix_stuck_client),
+		cmocka_unit_test(unix_no_descriptors),
 		cmocka_unit_test(pty),
 		cmocka_unit_test(bad_specs),
 		cmocka_unit_test(entropy),
