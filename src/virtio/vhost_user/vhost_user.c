@@ -34,6 +34,7 @@
 #include "base/util.h"
 #include "loop/loop.h"
 #include "mem/gmem.h"
+#include "virtio/virtio.h"
 
 enum request {
 	GET_FEATURES = 1,
@@ -57,10 +58,7 @@ enum request {
 	RESET_DEVICE = 34,
 };
 
-#define F_INDIRECT_DESC	    (1ull << 28)
-#define F_EVENT_IDX	    (1ull << 29)
 #define F_PROTOCOL_FEATURES (1ull << 30)
-#define F_VERSION_1	    (1ull << 32)
 
 #define P_MQ	       (1ull << 0)
 #define P_REPLY_ACK    (1ull << 3)
@@ -143,8 +141,8 @@ static bool ring_enable(struct vhost_user *u, unsigned q)
 	struct vring *r = &u->ring[q];
 	struct vq_config c = {
 		.size = (uint16_t)r->num,
-		.event_idx = u->features & F_EVENT_IDX,
-		.indirect = u->features & F_INDIRECT_DESC,
+		.event_idx = u->features & VIRTIO_F_EVENT_IDX,
+		.indirect = u->features & VIRTIO_F_INDIRECT_DESC,
 		.avail_start = r->base,
 	};
 	const char *why = "its addresses are not in the memory table";
@@ -428,8 +426,8 @@ static void reply_u64(struct message *m, uint64_t v)
 
 static uint64_t offered(const struct vhost_user *u)
 {
-	return u->c.features | F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX |
-	       F_PROTOCOL_FEATURES;
+	return u->c.features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC |
+	       VIRTIO_F_EVENT_IDX | F_PROTOCOL_FEATURES;
 }
 
 static int ring_message(struct vhost_user *u, struct message *m)

@@ -541,9 +541,23 @@ static void expect(struct harness *h, int fd, const char *want)
 	assert_string_equal(buf, want);
 }
 
+/* A console that listens at a new path, which @path gets. */
+static void open_unix(struct harness *h, char path[32])
+{
+	char options[100];
+
+	strcpy(path, "/tmp/arcvmm-sock-XXXXXX");
+	close(mkstemp(path));
+	unlink(path);
+	snprintf(options, sizeof(options), "unix:%s", path);
+	assert_int_equal(harness_open(h, "console", options, NULL, NULL, NULL),
+			 0);
+	harness_start(h, 0);
+}
+
 static void unix_socket(void **state)
 {
-	char path[] = "/tmp/arcvmm-sock-XXXXXX", options[100];
+	char path[32], options[100];
 	struct harness_used u;
 	struct harness h, h2;
 	struct err e = { 0 };
@@ -551,12 +565,8 @@ static void unix_socket(void **state)
 	gpa_t at;
 
 	(void)state;
-	close(mkstemp(path));
-	unlink(path);
+	open_unix(&h, path);
 	snprintf(options, sizeof(options), "unix:%s", path);
-	assert_int_equal(harness_open(&h, "console", options, NULL, NULL, NULL),
-			 0);
-	harness_start(&h, 0);
 	/* Output before anybody listens is kept. */
 	say(&h, TX, "early ");
 	assert_true(harness_wait_used(&h, TX, &u, 1000));
@@ -625,7 +635,7 @@ static void unix_socket(void **state)
 /* A client that does not read holds up the guest, and then leaves. */
 static void unix_stuck_client(void **state)
 {
-	char path[] = "/tmp/arcvmm-sock-XXXXXX", options[100];
+	char path[32];
 	static char text[20000];
 	struct harness_used u;
 	struct harness h;
@@ -633,12 +643,7 @@ static void unix_stuck_client(void **state)
 	int fd;
 
 	(void)state;
-	close(mkstemp(path));
-	unlink(path);
-	snprintf(options, sizeof(options), "unix:%s", path);
-	assert_int_equal(harness_open(&h, "console", options, NULL, NULL, NULL),
-			 0);
-	harness_start(&h, 0);
+	open_unix(&h, path);
 	fd = dial(path);
 	harness_settle(&h);
 	memset(text, 'x', sizeof(text) - 1);
@@ -665,18 +670,13 @@ static void unix_stuck_client(void **state)
 /* Without descriptors a client waits, and the loop sleeps. */
 static void unix_no_descriptors(void **state)
 {
-	char path[] = "/tmp/arcvmm-sock-XXXXXX", options[100];
+	char path[32];
 	struct rlimit old, none;
 	struct harness h;
 	int fd;
 
 	(void)state;
-	close(mkstemp(path));
-	unlink(path);
-	snprintf(options, sizeof(options), "unix:%s", path);
-	assert_int_equal(harness_open(&h, "console", options, NULL, NULL, NULL),
-			 0);
-	harness_start(&h, 0);
+	open_unix(&h, path);
 	harness_settle(&h);
 	fd = dial(path);
 	getrlimit(RLIMIT_NOFILE, &old);
