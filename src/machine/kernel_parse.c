@@ -121,16 +121,10 @@ static void take_version(struct kernel_meta *m, const uint8_t *file, size_t len)
 	m->version[n] = 0;
 }
 
-static int parse_bzimage(struct kernel_parsed *p, const uint8_t *file,
-			 size_t len, size_t unpack_max, struct err *e)
+/* The setup header of a bzImage of @len bytes: can we boot what it says? */
+static int check_setup(const uint8_t *file, size_t len, struct err *e)
 {
-	struct kernel_meta *m = &p->meta;
-	enum unpack_format f;
-	const uint8_t *payload;
-	size_t setup, off, n, made;
-	unsigned version, end;
-	struct err why = { 0 };
-	int r;
+	unsigned version;
 
 	if (len < PAYLOAD_LENGTH + 4)
 		return err_set(e, -EINVAL,
@@ -151,29 +145,18 @@ static int parse_bzimage(struct kernel_parsed *p, const uint8_t *file,
 		return err_set(e, -ENOEXEC,
 			       "is a 32-bit Linux kernel; this VM boots 64-bit "
 			       "kernels (x86-64)");
-	end = min_of(MAGIC + (unsigned)file[JUMP_LEN],
-		     SETUP_HEADER_START + (unsigned)SETUP_HEADER_MAX);
-	if (end > len || end < PAYLOAD_LENGTH + 4)
-		return err_set(e, -EINVAL,
-			       "is a Linux kernel with a damaged setup header");
+	return 0;
+}
 
-	setup = 512 * (1 + (size_t)(file[SETUP_SECTS] ?: 4));
-	off = setup + (size_t)get_le32(file + PAYLOAD_OFFSET);
-	n = get_le32(file + PAYLOAD_LENGTH);
-	if (!range_fits(off, n, len))
-		return err_set(e, -EINVAL,
-			       "is a Linux kernel that is cut off: %zu bytes, "
-			       "its header says at least %zu",
-			       len, off + n);
-	payload = file + off;
-	m->format = KERNEL_BZIMAGE;
-	m->setup_len = end - SETUP_HEADER_START;
-	memcpy(m->setup, file + SETUP_HEADER_START, m->setup_len);
-	m->cmdline_max = get_le32(file + CMDLINE_SIZE);
-	m->initrd_max = get_le32(file + INITRD_ADDR_MAX);
-	take_version(m, file, len);
+/* What is inside of a bzImage: packed, or rarely as it is. */
+static int parse_payload(struct kernel_parsed *p, const uint8_t *payload,
+			 size_t n, size_t unpack_max, struct err *e)
+{
+	enum unpack_format f = unpack_detect(payload, n);
+	struct err why = { 0 };
+	size_t made;
+	int r;
 
-	f = unpack_detect(payload, n);
 	if (f == UNPACK_NONE && is_elf(payload, n))
 		return kernel_parse_elf(p, payload, n, true, e);
 	if (f == UNPACK_NONE)
@@ -200,6 +183,38 @@ static int parse_bzimage(struct kernel_parsed *p, const uint8_t *file,
 	return r < 0 ? err_set(e, r, "is a Linux kernel whose payload %s",
 			       why.text)
 		     : 0;
+}
+
+static int parse_bzimage(struct kernel_parsed *p, const uint8_t *file,
+			 size_t len, size_t unpack_max, struct err *e)
+{
+	struct kernel_meta *m = &p->meta;
+	size_t setup, off, n;
+	unsigned end;
+	int r = check_setup(file, len, e);
+
+	if (r < 0)
+		return r;
+	end = min_of(MAGIC + (unsigned)file[JUMP_LEN],
+		     SETUP_HEADER_START + (unsigned)SETUP_HEADER_MAX);
+	if (end > len || end < PAYLOAD_LENGTH + 4)
+		return err_set(e, -EINVAL,
+			       "is a Linux kernel with a damaged setup header");
+	setup = 512 * (1 + (size_t)(file[SETUP_SECTS] ?: 4));
+	off = setup + (size_t)get_le32(file + PAYLOAD_OFFSET);
+	n = get_le32(file + PAYLOAD_LENGTH);
+	if (!range_fits(off, n, len))
+		return err_set(e, -EINVAL,
+			       "is a Linux kernel that is cut off: %zu bytes, "
+			       "its header says at least %zu",
+			       len, off + n);
+	m->format = KERNEL_BZIMAGE;
+	m->setup_len = end - SETUP_HEADER_START;
+	memcpy(m->setup, file + SETUP_HEADER_START, m->setup_len);
+	m->cmdline_max = get_le32(file + CMDLINE_SIZE);
+	m->initrd_max = get_le32(file + INITRD_ADDR_MAX);
+	take_version(m, file, len);
+	return parse_payload(p, file + off, n, unpack_max, e);
 }
 
 static int parse_packed(struct kernel_parsed *p, enum unpack_format f,
