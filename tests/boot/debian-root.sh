@@ -29,7 +29,8 @@ if [ ! -e "$dir/complete" ]; then
 	chroot "$tmp/root" passwd -q -d root
 	echo debian >"$tmp/root/etc/hostname"
 	: >"$tmp/root/etc/fstab"
-	mke2fs -q -F -t ext4 -L debian -d "$tmp/root" "$tmp/image" 1G
+	mke2fs -q -F -t ext4 -L debian -d "$tmp/root" "$tmp/image" 1G \
+		>&2
 	touch "$tmp/complete"
 	rm -rf "$dir"
 	mv "$tmp" "$dir"

@@ -24,3 +24,14 @@ guest-programs-one: all $(guest_tests)
 	@tests/boot/programs.sh $(B)/arcvmm soft $(KERNEL) $(CPUS) \
 		$(guest_test_dir) $(GUEST_ROUNDS)
 suites += guest-programs
+
+# With a Debian made by debootstrap (as root, once: some minutes); not in CI.
+#: guest-systemd   Debian 12 from a disk: to the login prompt, in, power-off
+#: guest-debian    stress-ng, Python and OpenSSL in a guest check themselves
+.PHONY: guest-systemd guest-debian
+guest-systemd: all
+	@tools/deps.sh test
+	@tests/boot/systemd.sh $(B)/arcvmm 6.1
+guest-debian: all
+	@tools/deps.sh test
+	@tests/boot/debian.sh $(B)/arcvmm 6.1
