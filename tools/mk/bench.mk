@@ -21,3 +21,12 @@ bench-vsock: all bench-build
 # They go on building, and the one with a guest runs; its figures mean nothing.
 bench-check: all bench-build
 	@bench/vsock-guest.sh $(B)/arcvmm soft 6.1 0.01 1
+
+#: bench-cpu    CPU, memory, system calls, processes: natively, in a guest on the
+#:              software CPU; then natively and under KVM in the nested host
+.PHONY: bench-cpu
+bench-cpu:
+	@tools/deps.sh build run test
+	@$(MAKE) -s -j2 all
+	@bench/cpu.sh $(B)/arcvmm
+	@bench/cpu.sh --nested $(B)/arcvmm

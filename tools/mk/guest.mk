@@ -17,7 +17,8 @@ $(guest_test_dir)/ia32: tests/guest/ia32.c tests/guest/check.h
 	$(call say,GUESTCC,$@) gcc -m32 -msse2 -fno-pie -no-pie $(guest_test_flags) \
 		-idirafter /usr/include/x86_64-linux-gnu -o $@ $< -lm
 guest_tests := $(addprefix $(guest_test_dir)/,atomics newcode ia32)
-guest-programs: all $(guest_tests)
+guest-programs:
+	@tools/deps.sh build run test
 	@tools/test-all.sh "guest-programs-one KERNEL=6.1 CPUS=2" \
 		"guest-programs-one KERNEL=6.12 CPUS=4"
 guest-programs-one: all $(guest_tests)
@@ -29,9 +30,11 @@ suites += guest-programs
 #: guest-systemd   Debian 12 from a disk: to the login prompt, in, power-off
 #: guest-debian    stress-ng, Python and OpenSSL in a guest check themselves
 .PHONY: guest-systemd guest-debian
-guest-systemd: all
-	@tools/deps.sh test
+guest-systemd:
+	@tools/deps.sh build run test
+	@$(MAKE) -s -j2 all
 	@tests/boot/systemd.sh $(B)/arcvmm 6.1
-guest-debian: all
-	@tools/deps.sh test
+guest-debian:
+	@tools/deps.sh build run test
+	@$(MAKE) -s -j2 all
 	@tests/boot/debian.sh $(B)/arcvmm 6.1
