@@ -984,8 +984,12 @@ void soft_rmw_begin(struct soft_cpu *cpu, struct insn *i, uint64_t la,
 		cpu->rmw.pa[1] =
 			translate(cpu, la + first, ACC_WRITE, SOFT_DATA).pa;
 	cpu->rmw.locked = lock;
-	if (lock)
+	if (lock && pthread_mutex_trylock(&cpu->vm->split)) {
+		/* Its owner may be in a device. */
+		soft_wait_begin(cpu);
 		pthread_mutex_lock(&cpu->vm->split);
+		soft_wait_end(cpu);
+	}
 }
 
 uint64_t soft_rmw_load(struct soft_cpu *cpu)

@@ -379,6 +379,7 @@ struct fetch {
 	struct hvkit *k;
 	unsigned long map[HVKIT_RAM / 4096 / 64];
 	int rc;
+	bool done; /* atomic */
 };
 
 static void fetch(void *arg)
@@ -419,6 +420,96 @@ static void log_read_in_wait(void **state)
 	held_close(&k, r, &stop);
 }
 
+/*
+ * CPU 0 is in a device with a locked access, CPU 1 waits to make a split one:
+ * that keeps nobody from reading the log.
+ */
+GUEST(split_code, BY_CPU "0: .long 1f - 0b, 2f - 0b\n"
+			 "1: mov $0xd0000000, %esi\n"
+			 "lock incl (%rsi)\n"
+			 "jmp 3f\n"
+			 "2: pause\n"
+			 "cmpl $0, 0x100000\n"
+			 "je 2b\n"
+			 "lock incl 0x180ffe\n"
+			 "movl $1, 0x100008\n"
+			 "3: pause\n"
+			 "jmp 3b\n");
+
+static atomic_int in_device, let_out;
+
+static uint64_t slow_read(void *dev, uint64_t off, unsigned len)
+{
+	(void)dev;
+	(void)off;
+	(void)len;
+	in_device = 1;
+	while (!let_out)
+		usleep(100);
+	return 0;
+}
+
+static void add_slow(struct hvkit *k)
+{
+	static const struct bus_ops ops = { .read = slow_read };
+	struct err e;
+
+	assert_int_equal(
+		bus_add(k->bus, BUS_MMIO, 0xd0000000, 4096, &ops, k, NULL, &e),
+		0);
+}
+
+static void fetch_and_tell(void *arg)
+{
+	struct fetch *f = arg;
+
+	fetch(f);
+	__atomic_store_n(&f->done, true, __ATOMIC_RELEASE);
+}
+
+static void log_read_in_split(void **state)
+{
+	struct thread t = { 0 };
+	atomic_bool stop = false;
+	struct fetch f = { 0 };
+	struct runner r[2];
+	struct hvkit k;
+	bool done;
+
+	(void)state;
+	in_device = let_out = 0;
+	hvkit_open_or_skip(&k, 2, add_slow);
+	for (unsigned n = 0; n < 2; n++)
+		hvkit_load(&k, n, split_code, split_code_end, 0);
+	alarm(60);
+	assert_int_equal(hv_dirty_log(k.vm, 0, true), 0);
+	start(r, &k, 2, &stop);
+	while (!in_device)
+		usleep(100);
+	hvkit_set64(&k, 0x100000, 1);
+	usleep(50000);
+	f.k = &k;
+	assert_int_equal(thread_start(&t, "fetch", fetch_and_tell, &f), 0);
+	for (int i = 0; i < 2000; i++) {
+		done = __atomic_load_n(&f.done, __ATOMIC_ACQUIRE);
+		if (done)
+			break;
+		usleep(1000);
+	}
+	let_out = 1;
+	thread_join(&t);
+	assert_true(done);
+	wait_for(&k, 0x100008, 1);
+	fetch(&f);
+	assert_true(f.map[0x180 / 64] >> (0x180 % 64) & 1);
+	assert_true(f.map[0x181 / 64] >> (0x181 % 64) & 1);
+	stop = true;
+	for (unsigned c = 0; c < 2; c++)
+		hv_vcpu_kick(k.cpu[c]);
+	join(r, 2);
+	close_kit(&k);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -427,6 +518,7 @@ int main(void)
 		cmocka_unit_test(dirty_while_running),
 		cmocka_unit_test(writer_held),
 		cmocka_unit_test(log_read_in_wait),
+		cmocka_unit_test(log_read_in_split),
 	};
 
 	setenv("ARCVMM_TEST_ENGINE", "soft", 1);
