@@ -293,7 +293,7 @@ static void kernel_high_up(void **state)
 
 	(void)state;
 	if (create(1, GiB(2) + MiB(64))) {
-		skip_because(fx->e.text);
+		skip_because("%s", fx->e.text);
 	}
 	open_kernel(&spec, false);
 	boot.kernel = fx->k;
