@@ -229,12 +229,13 @@ static void enter(struct soft_cpu *cpu, bool free_run)
 static void run(struct soft_cpu *cpu, const struct ocase *c,
 		struct soft_event *ev)
 {
+	uint64_t at = c->in.rip + c->pre_len - code_base(c);
+
 	if (_setjmp(cpu->catch_fault) == 0) {
-		enter(cpu, c->free_run);
-		/* A block also ends where a page does. */
-		if (c->pre_len &&
-		    cpu->rip + code_base(c) == c->in.rip + c->pre_len)
+		/* A block ends where a page does; a REP looks at the clock. */
+		do
 			enter(cpu, c->free_run);
+		while (c->free_run && cpu->rip == at);
 	} else {
 		*ev = cpu->fault;
 		if (ev->kind == SOFT_INTN || ev->kind == SOFT_INT3)
