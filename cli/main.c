@@ -1,6 +1,7 @@
 /* The command line: verbs, and what they share. */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
+#include <unistd.h>
 
 const struct verb *const verbs[] = {
 	&verb_run,	  &verb_exec,	 &verb_cp,     &verb_ps,
@@ -188,11 +190,24 @@ const struct verb verb_help = {
 	.run = run_help,
 };
 
+/* Whoever started us without them: nothing else may get these numbers. */
+static void reserve_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct timespec cpu;
 	const struct verb *v;
 
+	reserve_stdio();
 	/* What the process has used so far went into its own start. */
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	started_ns = now_ns() - ((uint64_t)cpu.tv_sec * 1000000000u +

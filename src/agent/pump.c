@@ -40,6 +40,7 @@ struct pump {
 	bool in_armed;
 	struct sink out[2];
 	bool done;
+	int lost; /* -errno of a write that failed, a closed pipe's aside */
 	int ret;
 	struct agent_exit exit;
 	struct err *err;
@@ -90,6 +91,8 @@ static size_t pump_output(void *ctx, int stream, const void *data, size_t len)
 		if (w < 0) {
 			/* Whoever read it is gone; the command shall know. */
 			s->dead = true;
+			if (errno != EPIPE)
+				p->lost = -errno;
 			agent_exec_signal(p->exec, SIGPIPE);
 			break;
 		}
@@ -164,8 +167,14 @@ static void pump_ended(void *ctx, int ret, const struct agent_exit *exit,
 	p->done = true;
 	p->ret = ret;
 	p->exit = *exit;
-	if (ret < 0)
+	if (ret < 0) {
 		err_set(p->err, ret, "%s", why);
+	} else if (p->lost) {
+		p->exit.code = 125;
+		p->ret = err_set(p->err, p->lost,
+				 "the command's output was lost: %s",
+				 strerror(-p->lost));
+	}
 }
 
 static void control_ready(struct loop_watch *w, uint32_t events)

@@ -162,6 +162,10 @@ out=$(vm exec box -- sh -c 'echo to stderr >&2; echo to stdout'; cat "$work/err"
 check exec-two-streams $? 0 "$out" 'to stderr'
 vm exec box -- no-such-command
 check exec-not-found $? 127 "$(cat "$work/err")" 'no-such-command'
+out=$(vm exec -i box -- sh -c 'cat; echo end' <&-)
+check exec-no-stdin $? 0 "$out" '^end$'
+vm exec box -- echo unheard >&-
+check exec-no-stdout $? 0 '' ''
 vm exec --timeout 1 box -- sleep 100
 check exec-timeout $? 124 '' ''
 out=$(vm exec -t box -- sh -c 'tty; stty size')

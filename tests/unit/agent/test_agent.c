@@ -685,6 +685,32 @@ static void test_exec_shutdown(void **state)
 	}
 }
 
+/* What cannot be written is not lost in silence. */
+static void test_exec_full(void **state)
+{
+	struct agent_exec_config c = { .argv = (const char *const[]){
+					       "echo", "x", NULL } };
+	int full = open("/dev/full", O_WRONLY), p[2];
+	struct agent_exit exit;
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(
+		agent_exec_run(session(), &c, -1, full, full, -1, &exit, &e),
+		-ENOSPC);
+	session_over();
+	assert_int_equal(exit.code, 125);
+	assert_non_null(strstr(e.text, "output was lost"));
+	close(full);
+	/* A reader that has enough is none of that. */
+	assert_int_equal(pipe(p), 0);
+	close(p[0]);
+	assert_int_equal(
+		agent_exec_run(session(), &c, -1, p[1], 2, -1, &exit, &e), 0);
+	session_over();
+	close(p[1]);
+}
+
 static void test_exec_times(void **state)
 {
 	struct outcome o;
@@ -1155,6 +1181,7 @@ int main(void)
 		T(test_detach),
 		T(test_guest_dies),
 		T(test_exec_shutdown),
+		T(test_exec_full),
 		T(test_exec_times),
 		T(test_exit_frames),
 		T(test_many),
