@@ -199,7 +199,7 @@ static void store(struct soft_cpu *cpu, const struct ocase *c, struct regs *r)
  * What the run loop does with the block at RIP, until a fault or the block's
  * end. In a free run the block goes on behind the instruction, into an INT3.
  */
-static void enter_once(struct soft_cpu *cpu, bool free_run)
+static void enter(struct soft_cpu *cpu, bool free_run)
 {
 	cpu->watch_hits = 0;
 	/* Without a budget no handler goes on to another block. */
@@ -216,14 +216,6 @@ static void enter_once(struct soft_cpu *cpu, bool free_run)
 		i->fn(cpu, i);
 	}
 #endif
-}
-
-static void enter(struct soft_cpu *cpu, bool free_run)
-{
-	/* A long REP leaves in between, to look at the clock. */
-	do
-		enter_once(cpu, free_run);
-	while (free_run && cpu->budget < 0);
 }
 
 static void run(struct soft_cpu *cpu, const struct ocase *c,
