@@ -133,7 +133,8 @@ void control_run(struct control *c, const struct pollfd *p, unsigned n)
 	}
 }
 
-char *control_ask(const struct instance *i, const char *word, int wait_ms)
+char *control_ask(const struct instance *i, const char *word, int wait_ms,
+		  struct arcvmm_error *e)
 {
 	struct timeval wait = { .tv_sec = wait_ms / 1000,
 				.tv_usec = wait_ms % 1000 * 1000 };
@@ -165,15 +166,16 @@ char *control_ask(const struct instance *i, const char *word, int wait_ms)
 	text[len] = 0;
 	close(fd);
 	if (!strncmp(text, "error: ", 7)) {
-		complain("%s: %s", i->name, text + 7);
+		e->code = -ENODEV;
+		snprintf(e->text, sizeof(e->text), "%s", text + 7);
 		free(text);
 		return NULL;
 	}
 	return text;
 fail:
-	complain(errno == EAGAIN ? "VM '%s' does not answer in time"
-				 : "VM '%s' does not answer: %m",
-		 i->name);
+	e->code = errno == EAGAIN ? -ETIMEDOUT : -errno;
+	snprintf(e->text, sizeof(e->text), "the VM does not answer: %s",
+		 strerror(-e->code));
 	free(text);
 	if (fd >= 0)
 		close(fd);

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "arcvmm/arcvmm.h"
 #include "cli/registry.h"
 
 /* Those that wait for the agent keep their places: room for others beside. */
@@ -52,10 +53,11 @@ void control_retry(struct control *c);
 /* ---- in a client ---- */
 
 /*
- * The answer, malloc'd, or NULL with a message said, also when none comes within
- * @wait_ms.
+ * The answer, malloc'd; or NULL with a sentence, when it is an error or none
+ * comes within @wait_ms (-ETIMEDOUT).
  */
 #define CONTROL_WAIT_MS 60000
-char *control_ask(const struct instance *i, const char *word, int wait_ms);
+char *control_ask(const struct instance *i, const char *word, int wait_ms,
+		  struct arcvmm_error *e);
 
 #endif

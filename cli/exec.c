@@ -21,11 +21,13 @@ static int connect_within(const struct instance *i, int wait_ms,
 			  struct arcvmm_error *e)
 {
 	char path[192];
-	char *up = control_ask(i, "agent", wait_ms); /* waits for the guest */
+	char *up =
+		control_ask(i, "agent", wait_ms, e); /* waits for the guest */
 
-	*e = (struct arcvmm_error){ .text = "its agent cannot be reached" };
+	if (!up && e->code == -ETIMEDOUT)
+		strcpy(e->text, "the guest's agent is not up");
 	if (!up)
-		return -ENODEV;
+		return e->code;
 	free(up);
 	return arcvmm_uds_connect(
 		instance_path(i, "vsock", path, sizeof(path)),

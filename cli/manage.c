@@ -141,6 +141,7 @@ const struct verb verb_logs = {
 static int give_order(int argc, char **argv, const char *word, bool ends)
 {
 	struct instance i;
+	struct arcvmm_error e;
 	char pid[24], *text;
 	struct pollfd p = { .events = POLLIN };
 	int rc = one_name(argc, argv, NULL, NULL, NULL, &i);
@@ -149,8 +150,9 @@ static int give_order(int argc, char **argv, const char *word, bool ends)
 		return rc;
 	instance_info(&i, "pid", pid, sizeof(pid));
 	p.fd = ends ? (int)syscall(SYS_pidfd_open, atoi(pid), 0) : -1;
-	text = control_ask(&i, word, CONTROL_WAIT_MS);
+	text = control_ask(&i, word, CONTROL_WAIT_MS, &e);
 	if (!text) {
+		complain("%s: %s", i.name, e.text);
 		if (p.fd >= 0)
 			close(p.fd);
 		return EXIT_USAGE;
@@ -286,9 +288,9 @@ static int run_stats(int argc, char **argv)
 
 	if (rc)
 		return rc;
-	answer = control_ask(&i, "stats", CONTROL_WAIT_MS);
+	answer = control_ask(&i, "stats", CONTROL_WAIT_MS, &e);
 	if (!answer)
-		return EXIT_USAGE;
+		return complain("%s: %s", i.name, e.text);
 	vmm = json_loads(answer, 0, NULL);
 	free(answer);
 	/* The VM's own counters are of use above all when its guest hangs. */
