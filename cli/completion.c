@@ -36,6 +36,8 @@ static int run_completion(int argc, char **argv)
 	     "\telse case $verb,$cur in\n"
 	     "\texec,-*) w=$exec ;;\n"
 	     "\trun,-*) w=$run ;;\n"
+	     "\tstop,-*) w=--timeout ;;\n"
+	     "\tps,-*|stats,-*) w=--json ;;\n"
 	     "\texec,*|logs,*|stop,*|kill,*|pause,*|resume,*|stats,*)\n"
 	     "\t\tw=$(arcvmm ps 2>/dev/null | awk 'NR > 1 { print $1 }') ;;\n"
 	     "\thelp,*) w=$verbs ;;\n"

@@ -168,7 +168,29 @@ static int give_order(int argc, char **argv, const char *word, bool ends)
 
 static int run_stop(int argc, char **argv)
 {
-	return give_order(argc, argv, "stop", true);
+	uint64_t ns = 10 * 1000000000ull;
+	char word[32];
+
+	/* The options come first; what is left is VERB NAME. */
+	while (argc > 1 &&
+	       (!strcmp(argv[1], "-t") || !strcmp(argv[1], "--timeout"))) {
+		int rc = argc > 2 ? parse_seconds(argv[1], argv[2], &ns)
+				  : complain("%s needs a value", argv[1]);
+
+		if (rc)
+			return rc;
+		argv[2] = argv[0];
+		argv += 2;
+		argc -= 2;
+	}
+	snprintf(word, sizeof(word), "stop %llu", (unsigned long long)ns);
+	return give_order(argc, argv, word, true);
+}
+
+static void help_stop(void)
+{
+	puts("\n  -t, --timeout SECONDS    how long it has before it is ended "
+	     "like by 'kill' [10]");
 }
 
 static int run_kill(int argc, char **argv)
@@ -188,9 +210,10 @@ static int run_resume(int argc, char **argv)
 
 const struct verb verb_stop = {
 	.name = "stop",
-	.args = "NAME",
-	.summary = "ask a VM to power off, and wait (after 10 s: kill)",
+	.args = "[-t SECONDS] NAME",
+	.summary = "ask a VM to power off, and wait until it has",
 	.run = run_stop,
+	.help = help_stop,
 };
 
 const struct verb verb_kill = {

@@ -85,12 +85,12 @@ static void print_log(void *ctx, enum arcvmm_log_level level, const char *text)
 /* ---- stopping ---- */
 
 /* In order, and by force when that takes too long or is asked for twice. */
-static void stop_guest(struct run *r)
+static void stop_guest(struct run *r, uint64_t grace_ns)
 {
 	if (r->stop_ns || arcvmm_vm_shutdown(r->vm))
 		arcvmm_vm_kill(r->vm);
 	else
-		r->stop_ns = now_ns() + STOP_GRACE_NS;
+		r->stop_ns = now_ns() + grace_ns;
 }
 
 static void stop_by_signal(struct run *r, int sig)
@@ -104,7 +104,7 @@ static void stop_by_signal(struct run *r, int sig)
 		return;
 	}
 	r->stop_signal = sig;
-	stop_guest(r);
+	stop_guest(r, STOP_GRACE_NS);
 }
 
 /* Milliseconds until the next deadline, -1 when there is none. */
@@ -184,8 +184,8 @@ static char *obey(void *ctx, const char *word)
 {
 	struct run *r = ctx;
 
-	if (!strcmp(word, "stop")) {
-		stop_guest(r);
+	if (!strncmp(word, "stop ", 5)) { /* and nanoseconds */
+		stop_guest(r, strtoull(word + 5, NULL, 10));
 	} else if (!strcmp(word, "kill")) {
 		arcvmm_vm_kill(r->vm);
 	} else if (!strcmp(word, "pause") || !strcmp(word, "resume")) {
@@ -232,7 +232,7 @@ static void command_ended(struct run *r)
 	r->session_over = true;
 	term_restore();
 	r->stop_ns = 0;
-	stop_guest(r);
+	stop_guest(r, STOP_GRACE_NS);
 }
 
 static void attend(struct run *r)

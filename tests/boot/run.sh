@@ -213,6 +213,12 @@ check stop-ends-exec 0 0 "$(paste -sd' ' "$work/ended"; cat "$work/err")" \
 	'^up exit 137$'
 vm exec box -- true
 check unknown-vm $? 125 "$(cat "$work/err")" 'no VM named'
+# A paused guest cannot power off: it is ended when its time is over.
+run -d --name still --root "$roots/root" --serve >/dev/null
+vm exec still -- true && vm pause still && vm stop -t 0.5 still
+check stop-timeout $? 0 "$(vm ps)" '^NAME\|^$'
+vm exec still -- true
+check stop-ended $? 125 "$(cat "$work/err")" 'no VM named'
 # One whose agent cannot be reached: nothing waits for it for ever.
 run -d --name mute --root "$roots/root" --serve \
 	--cmdline module_blacklist=vmw_vsock_virtio_transport >/dev/null

@@ -77,7 +77,7 @@ session() {
 	fi
 	asked=$(ms)
 	case $1 in
-	stop) "$arcvmm" stop debian >/dev/null 2>&1 || true ;;
+	stop) "$arcvmm" stop -t 60 debian >/dev/null 2>&1 || true ;;
 	TERM) kill -TERM "$pid" ;;
 	esac
 	status=0 good=0

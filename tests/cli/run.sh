@@ -70,6 +70,9 @@ says help-limits 0 'rttime +microseconds' -- "$arcvmm" help run
 says bad-mount 125 'not TYPE SOURCE TARGET' -- "$arcvmm" run \
 	--mount 'tmpfs none'
 says bad-timeout 125 'not a number of seconds' -- "$arcvmm" run --timeout x
+says stop-timeout 125 'not a number of seconds' -- "$arcvmm" stop -t x vm
+says stop-no-value 125 'needs a value' -- "$arcvmm" stop --timeout
+says stop-whom 125 'which VM' -- "$arcvmm" stop -t 5
 says no-kernel 125 'no kernel' -- "$arcvmm" run
 says empty-command 125 'command is empty' -- "$arcvmm" run --kernel x -- ''
 
