@@ -535,7 +535,7 @@ static void step(void)
 		} else if (m->used && m->open && !m->seq && !below(10)) {
 			m->alloc = 1 + below(262144);
 			m->shrunk = true;
-			guest_send(m, OP_CREDIT_UPDATE, 0, NULL, 0);
+			guest_update(m);
 		}
 		break;
 	default:
