@@ -21,10 +21,10 @@ done
 shift $((OPTIND - 1))
 [ $# -gt 0 ] || set -- up send 64M recv 64M dial 16M echo 200 rtt 200 off
 for need in qemu-system-x86_64 cpio musl-gcc; do
-	command -v $need >/dev/null || { echo "SKIP: vsock-qemu: no $need"; exit 0; }
+	command -v $need >/dev/null || { echo "run-qemu: no $need" >&2; exit 2; }
 done
 [ -n "$kernel" ] && ls "$kernel"/boot/vmlinuz-* >/dev/null 2>&1 ||
-	{ echo "SKIP: vsock-qemu: no kernel (-k DIR or ARCVMM_KERNEL_DIR)"; exit 0; }
+	{ echo "run-qemu: no kernel (-k DIR or ARCVMM_KERNEL_DIR)" >&2; exit 2; }
 
 work=$(mktemp -d)
 pids=()
