@@ -1,7 +1,6 @@
 /* Where the modules of a release are. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,17 +12,17 @@
 #include "base/err.h"
 #include "machine/initramfs_modules.h"
 
-static bool is_version_dir(int dirfd, const char *path)
+static bool is_version_dir(const char *path)
 {
 	char file[PATH_MAX];
 
 	if (snprintf(file, sizeof(file), "%s/modules.order", path) >=
 	    (int)sizeof(file))
 		return false;
-	if (!faccessat(dirfd, file, F_OK, 0))
+	if (!access(file, F_OK))
 		return true;
 	snprintf(file, sizeof(file), "%s/modules.dep", path);
-	return !faccessat(dirfd, file, F_OK, 0);
+	return !access(file, F_OK);
 }
 
 /* "a, b, ..." of the version directories below @path, for a message. */
@@ -41,7 +40,7 @@ static void list_versions(const char *path, char *out, size_t size)
 		if (de->d_name[0] == '.' ||
 		    snprintf(sub, sizeof(sub), "%s/%s", path, de->d_name) >=
 			    (int)sizeof(sub) ||
-		    !is_version_dir(AT_FDCWD, sub))
+		    !is_version_dir(sub))
 			continue;
 		n = snprintf(out + at, size - at, "%s%s", at ? ", " : "",
 			     de->d_name);
@@ -65,7 +64,7 @@ static bool try_dir(char *out, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(out, PATH_MAX, fmt, ap);
 	va_end(ap);
-	return n < PATH_MAX && is_version_dir(AT_FDCWD, out);
+	return n < PATH_MAX && is_version_dir(out);
 }
 
 static int locate_given(const char *dir, const char *release, char *out,

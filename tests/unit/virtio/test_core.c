@@ -710,6 +710,16 @@ static void count_pulse(void *ctx, unsigned gsi)
 	g->pulses++;
 }
 
+static void open_attached(struct harness *h, struct virtio_mmio_host *host)
+{
+	struct err e = { 0 };
+
+	toy_open(h);
+	assert_int_equal(bus_create(&host->bus), 0);
+	assert_int_equal(virtio_mmio_attach(h->mmio, host, 0xd0000000, 5, &e),
+			 0);
+}
+
 static void attaching(void **state)
 {
 	struct engine g = { .fail_after = -1 };
@@ -721,10 +731,7 @@ static void attaching(void **state)
 	uint64_t v;
 
 	(void)state;
-	toy_open(&h);
-	assert_int_equal(bus_create(&host.bus), 0);
-	assert_int_equal(virtio_mmio_attach(h.mmio, &host, 0xd0000000, 5, &e),
-			 0);
+	open_attached(&h, &host);
 	assert_int_equal(g.doorbells, 2);
 	assert_int_equal(g.irqfds, 1);
 	assert_true(bus_read(host.bus, BUS_MMIO, 0xd0000000, 4, &v));
@@ -750,15 +757,11 @@ static void pulses(void **state)
 {
 	struct engine g = { .fail_after = -1 };
 	struct virtio_mmio_host host = { .pulse = count_pulse, .ctx = &g };
-	struct err e = { 0 };
 	struct harness h;
 	uint64_t v;
 
 	(void)state;
-	toy_open(&h);
-	assert_int_equal(bus_create(&host.bus), 0);
-	assert_int_equal(virtio_mmio_attach(h.mmio, &host, 0xd0000000, 5, &e),
-			 0);
+	open_attached(&h, &host);
 	h.dev->irq->queue(h.dev->irq, 0);
 	assert_int_equal(g.pulses, 1);
 	h.dev->irq->config(h.dev->irq);
