@@ -37,6 +37,9 @@ int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A positive number of seconds; 0, or a status with a message said. */
 int parse_seconds(const char *what, const char *text, uint64_t *ns);
 
+/* How long a guest asked to stop may take before it is stopped. */
+#define STOP_GRACE_NS 10000000000ull
+
 /* Resource limits of a command, from --limit. */
 struct limits {
 	struct arcvmm_limit v[ARCVMM_LIMITS_MAX];

@@ -168,7 +168,7 @@ static int give_order(int argc, char **argv, const char *word, bool ends)
 
 static int run_stop(int argc, char **argv)
 {
-	uint64_t ns = 10 * 1000000000ull;
+	uint64_t ns = STOP_GRACE_NS;
 	char word[32];
 
 	/* The options come first; what is left is VERB NAME. */
@@ -261,7 +261,7 @@ static json_t *guest_json(char *text)
 }
 
 /*
- * What counts above zero, a line each, by its path: "vsock0.counters.turns 27".
+ * What counts above zero, a line each, by its path: "rng0.queues.0.chains 3".
  * An element of an array goes by its "name", else by its index.
  */
 static void print_counters(const char *path, json_t *v)

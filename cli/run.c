@@ -35,8 +35,6 @@
 #include "cli/term.h"
 #include "cli/timeline.h"
 
-/* How long a guest asked to stop may take before it is stopped. */
-#define STOP_GRACE_NS 10000000000ull
 /* How long a guest may take until its agent answers. */
 #define BOOT_WAIT_MS 300000
 /* How far the command's end may be behind the guest's. */

@@ -396,9 +396,11 @@ int root_mount_more(struct config *c, char *why, size_t size)
 		}
 		make_dirs(w[2], 0755);
 		if (mount(w[1], w[2], w[0], 0, n > 3 ? w[3] : NULL) < 0) {
+			int ret = -errno;
+
 			snprintf(why, size, "mount %s on %s: %s", w[1], w[2],
-				 strerror(errno));
-			return -errno;
+				 strerror(-ret));
+			return ret;
 		}
 	}
 	return 0;
